@@ -1,0 +1,41 @@
+# Further arguments go through ARGS, as in: make test ARGS="-k proxy"
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare demo test lint format conformance race mutants clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
+
+prepare:
+	@.ci/prepare
+
+demo: prepare ## run the demonstration against a private redis-server
+	@$(BIN)/python -m workers.demo $(ARGS)
+
+test: prepare ## run all tests
+	$(BIN)/pytest $(ARGS)
+
+lint: prepare ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: prepare ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+conformance: prepare ## run the conformance suite and print what holds on which backend
+	$(BIN)/python -m tests.conformance $(ARGS)
+
+race: prepare ## let many responders race for one question on a real server
+	$(BIN)/python -m tests.race $(ARGS)
+
+mutants: prepare ## check that the tests notice broken scripts
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+clean: ## remove everything that was made: environment, builds, caches
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

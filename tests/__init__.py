@@ -1,0 +1,1 @@
+"""Tests of Tympan, and the harness they share."""

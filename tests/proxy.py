@@ -1,0 +1,220 @@
+"""A TCP proxy on the loopback interface that misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+from types import TracebackType
+from typing import Self
+
+from workers.embedded import HOST, free_port
+
+_CHUNK = 65_536
+_BACKLOG = 128
+# Closing with a linger time of nought sends a reset and forgets whatever was not delivered.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Forwards connections to a server, and breaks them as told.
+
+    Use it as an async context manager; everything else is synchronous and takes effect before
+    the event loop next waits. The faults are independent of each other and can be combined.
+
+    Args:
+        target_host: host of the server to forward to.
+        target_port: its TCP port.
+    """
+
+    def __init__(self, target_host: str, target_port: int) -> None:
+        self._target = (target_host, target_port)
+        self._port: int | None = None
+        self._listener: socket.socket | None = None
+        self._links: set[_Link] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._drop_probability = 0.0
+        self._rng = random.Random()
+        self._dropped = 0
+
+    @property
+    def port(self) -> int:
+        """TCP port on 127.0.0.1; it stays the same for the proxy's life.
+
+        Raises:
+            RuntimeError: the proxy was not entered.
+        """
+        if self._port is None:
+            raise RuntimeError("the proxy is not open: use it as an async context manager")
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Address for Redis clients: ``redis://127.0.0.1:<port>/0``."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def connections(self) -> int:
+        """Number of connections being forwarded now."""
+        return len(self._links)
+
+    @property
+    def dropped(self) -> int:
+        """Number of replies swallowed so far."""
+        return self._dropped
+
+    def cut(self) -> int:
+        """Reset all connections, losing what is on its way; return how many there were."""
+        links = list(self._links)
+        self._links.clear()
+        for link in links:
+            for task in link.tasks:
+                task.cancel()
+        return len(links)
+
+    def refuse(self, on: bool) -> None:
+        """Refuse new connections, as a closed port does, or take them again.
+
+        Existing connections go on; combine with :meth:`cut` for a server that is down.
+        """
+        if on:
+            self._close()
+        elif self._listener is None:
+            self._listen()
+
+    def stall(self, on: bool) -> None:
+        """Hold back all bytes in both directions, or let them go on; nothing is lost.
+
+        Connections are taken meanwhile, and the end of one is held back like its bytes.
+        """
+        if on:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+
+    def drop_replies(self, probability: float, rng: random.Random | None = None) -> None:
+        """Swallow replies: the command was executed, but its answer is lost with the connection.
+
+        It applies to every chunk from the server, so also to the replies of a client's opening
+        handshake; with probability 1 no new connection gets through.
+
+        Args:
+            probability: from 0 (off) to 1, drawn for each chunk.
+            rng: source of the draws, for runs that repeat; None keeps the last one.
+        """
+        if not 0.0 <= probability <= 1.0:
+            raise ValueError(f"probability must be between 0 and 1, not {probability}")
+        self._drop_probability = probability
+        if rng is not None:
+            self._rng = rng
+
+    async def __aenter__(self) -> Self:
+        self._port = free_port()
+        self._listen()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks = [task for link in self._links for task in link.tasks]
+        self._close()
+        self.cut()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _listen(self) -> None:
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setblocking(False)
+            listener.bind((HOST, self.port))
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        asyncio.get_running_loop().add_reader(listener, self._take, listener)
+        self._listener = listener
+
+    def _close(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _take(self, listener: socket.socket) -> None:
+        """Take one waiting connection and start forwarding it."""
+        try:
+            client, _ = listener.accept()
+        except OSError:  # the client went away again before its turn
+            return
+        link = _Link(client)
+        self._links.add(link)
+        task = asyncio.get_running_loop().create_task(self._forward(link))
+        link.tasks.append(task)
+        # Not a `finally` of the task: one that is cancelled before its first step never runs it.
+        task.add_done_callback(lambda _: self._end(link))
+
+    def _end(self, link: _Link) -> None:
+        self._links.discard(link)
+        link.close()
+
+    async def _forward(self, link: _Link) -> None:
+        """Carry one connection until either side ends it or a fault does."""
+        # A side that is gone or never came is answered by resetting the other one.
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_connect(link.server, self._target)
+            pumps = [
+                asyncio.create_task(self._carry(link.client, link.server, replies=False)),
+                asyncio.create_task(self._carry(link.server, link.client, replies=True)),
+            ]
+            link.tasks += pumps
+            try:
+                done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                for pump in done:
+                    pump.result()
+                link.orderly = True
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _carry(self, source: socket.socket, sink: socket.socket, *, replies: bool) -> None:
+        """Forward one direction until its end.
+
+        Raises:
+            OSError: a side broke off, or a reply was swallowed.
+        """
+        loop = asyncio.get_running_loop()
+        while chunk := await loop.sock_recv(source, _CHUNK):
+            await self._flowing.wait()
+            # Nothing is drawn while the fault is off, so that seeded runs repeat.
+            if replies and self._drop_probability and self._rng.random() < self._drop_probability:
+                self._dropped += 1
+                raise ConnectionAbortedError("reply swallowed")
+            await loop.sock_sendall(sink, chunk)
+        await self._flowing.wait()
+
+
+class _Link:
+    """The two sockets of a forwarded connection, and the tasks at work on it."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client = client
+        self.server = socket.socket()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.orderly = False
+        for end in (self.client, self.server):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """Close both sides: after an orderly end as TCP does, else with a reset."""
+        for end in (self.client, self.server):
+            if not self.orderly:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end.close()

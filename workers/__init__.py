@@ -1,0 +1,1 @@
+"""Programs around the broker: command line, demonstration and private Redis server."""
