@@ -1,0 +1,331 @@
+"""What both ends of a channel share: numbered operations, references, and what they are told.
+
+Operations of one end are numbered and follow one another. Redis keeps the last number and its
+answer, so an operation whose answer was lost is asked for again and gets the first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from broker import results
+from broker._calls import NO_BODY, Stowed
+from broker._entries import Entry
+from broker._outcomes import CLOSED, NUMBERED, refusal
+from broker._scripts import Call
+from broker._server import Server
+from broker.errors import (
+    ChannelAlreadyClosed,
+    ContractViolation,
+    NotDurable,
+    NotificationTooLarge,
+    OutcomeUnknown,
+    SessionLapsed,
+)
+from broker.names import Name
+from broker.notification import Body, Closing, Data, Notification, encode
+from broker.notification_type import NOTIFICATION_RELEASE
+from broker.results import Result
+
+N = TypeVar("N", bound=Notification[Any])
+
+inside_closed: ContextVar[object | None] = ContextVar("inside_closed", default=None)
+"""The end whose ChannelClosed callback runs in this context."""
+
+
+class End(ABC, Generic[N]):
+    """One end of a channel."""
+
+    def __init__(self, server: Server, channel: str, name: Name, type_: UUID) -> None:
+        self.id = channel
+        self.name = name
+        self.type = type_
+        self.closing: Closing | None = None
+        """How the channel ended for this end, once it was told."""
+        self._server = server
+        self._op = 0
+        self._lock = asyncio.Lock()
+        self._unsettled: tuple[object, int, Callable[[int], Call]] | None = None
+        self._held = True
+        self._was_told = False
+        self._references = 0
+        self._arrived: deque[N] = deque()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the other end's close, or another's win, reached this end."""
+        return self._was_told
+
+    # References (section 6 of the documents' rules) ---------------------------------------------
+
+    @property
+    def references(self) -> int:
+        """Explicit references: they are this process's own, beside the implicit one."""
+        return self._references
+
+    def add_ref(self) -> int:
+        """One explicit reference more; needs exactly one release more (R107)."""
+        self._references += 1
+        return self._references
+
+    async def release(self) -> Result:
+        """Drop an explicit reference, or else the implicit one.
+
+        The implicit one is dropped once, by whichever comes first: a close that succeeded, the
+        other end's close, or this call where the reference is the caller's. One release after
+        one's own close is allowed and changes nothing (C13). Raises ContractViolation, without
+        side effects, where it is not the caller's to drop (R109, R111, R112, R114).
+        """
+        if self._references:
+            self._references -= 1
+            return results.S_OK
+        self._not_inside_closed("release")
+        if self._was_told and self.closing is not None and not self.closing.acquired:
+            raise ContractViolation(
+                f"channel {self.id}: the broker dropped this reference when it told of the close",
+                self.id,
+            )
+        async with self._lock:
+            word, detail = await self._operate(
+                "release", lambda op: self._close_call(op, "release", NO_BODY)
+            )
+        if word not in CLOSED:
+            raise refusal(word, channel=self.id, detail=detail, me=self._me)
+        self._end_here()
+        return CLOSED[word]
+
+    def _not_inside_closed(self, call: str) -> None:
+        if inside_closed.get() is self:
+            raise ContractViolation(
+                f"channel {self.id}: {call} inside its ChannelClosed callback; nothing was done",
+                self.id,
+            )
+
+    # Operations ---------------------------------------------------------------------------------
+
+    def _encode(self, body: Body) -> bytes:
+        data = encode(body, self.type)
+        limit = self._server.settings.max_payload
+        if len(data) > limit:
+            raise NotificationTooLarge(
+                f"channel {self.id}: {len(data)} bytes; the limit max_payload is {limit}"
+            )
+        return data
+
+    def _encode_reason(self, reason: Body | None) -> bytes | None:
+        if reason is None or (isinstance(reason, Data) and reason.type == NOTIFICATION_RELEASE):
+            return None
+        return self._encode(reason)
+
+    async def _operate(
+        self, what: object, make: Callable[[int], Call], *, durable: bool = False
+    ) -> tuple[str, str]:
+        """Run one numbered operation; its word and detail. Call it with the lock held.
+
+        An earlier one whose outcome is unknown is settled first; if it is the same one, its first
+        answer is this one's.
+        """
+        if self._unsettled is not None:
+            unsettled, op, call = self._unsettled
+            answer = await self._numbered(unsettled, op, call, durable)
+            if unsettled == what:
+                return answer
+        return await self._numbered(what, self._op + 1, make, durable)
+
+    async def _numbered(
+        self, what: object, op: int, make: Callable[[int], Call], durable: bool
+    ) -> tuple[str, str]:
+        self._unsettled = (what, op, make)
+        try:
+            (word, *rest), self._held = await self._server.ask_durably(
+                lambda: make(op), durable=durable
+            )
+        except (OutcomeUnknown, asyncio.CancelledError):
+            raise
+        except BaseException:
+            self._unsettled = None
+            raise
+        self._unsettled = None
+        if word in NUMBERED or (word == "ACQUIRED" and self._is_close(what)):
+            self._op = op
+        if word == "GAP":
+            await self._abandon()
+        return word, rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
+
+    @staticmethod
+    def _is_close(what: object) -> bool:
+        return what == "release" or (isinstance(what, tuple) and what[0] == "close")
+
+    async def _with_body(
+        self, what: str, data: bytes | None, make: Callable[[int, Stowed], Call]
+    ) -> tuple[str, str]:
+        """An operation that carries a body, put where it belongs first."""
+        settles = self._unsettled is not None and self._unsettled[0] == (what, data)
+        stowed = NO_BODY if settles else await self._server.stow(data)
+        return await self._carry(what, data, stowed, make)
+
+    async def _carry(
+        self, what: str, data: bytes | None, stowed: Stowed, make: Callable[[int, Stowed], Call]
+    ) -> tuple[str, str]:
+        """An operation whose body is in place; where it ended there, it is put there again."""
+        while True:
+            word, detail = await self._operate(
+                (what, data), lambda op: make(op, stowed), durable=True
+            )
+            if word != "NO_BODY" or data is None or stowed.key is None:
+                return word, detail
+            await self._server.store(stowed.key, data)
+
+    async def close(self, reason: Body | None = None) -> Result:
+        """Close the channel, with or without a reason; or, for a listener, decline.
+
+        Returns S_OK, or for a listener that lost the race CHANNEL_ACQUIRED with success severity
+        (R83). Raises ChannelAlreadyClosed, ChannelNotOpened before anything was sent (R100),
+        InvalidNotificationType, NotificationTooLarge, ContractViolation inside ChannelClosed.
+        """
+        self._not_inside_closed("close")
+        data = self._encode_reason(reason)
+        self._refuse_when_told()
+        async with self._lock:
+            word, detail = await self._with_body(
+                "close", data, lambda op, stowed: self._close_call(op, "close", stowed)
+            )
+        if word not in CLOSED:
+            raise refusal(word, channel=self.id, detail=detail, me=self._me)
+        self._end_here()
+        return self._durable(CLOSED[word])
+
+    def _durable(self, result: Result) -> Result:
+        """The result, or NotDurable where it is done but not as safe as the settings ask."""
+        if self._held:
+            return result
+        settings = self._server.settings
+        raise NotDurable(
+            f"channel {self.id}: done ({result.name}), but not held by what "
+            f"durability={settings.durability} asks for within {settings.durability_timeout:g} s",
+            result,
+        )
+
+    def _refuse_when_told(self) -> None:
+        if self.closing is not None and not self.closing.acquired:
+            who = self.closing.by or "the death of the other end"
+            raise ChannelAlreadyClosed(f"channel {self.id} was closed by {who}", self.id)
+
+    # What is told -------------------------------------------------------------------------------
+
+    def told(self, entry: Entry) -> None:
+        """An entry of the inbox that concerns this end."""
+        if entry.text("event") == "closed":
+            self._closed(self._closing(entry))
+        elif self.closing is None:
+            self._hear(entry)
+
+    def peer_died(self) -> None:
+        """The other end, the broker or this process's lease is gone: NOTIFICATION_RELEASE."""
+        self._closed(Closing(self.id, self._release_notice(), None))
+
+    def _release_notice(self) -> Notification[Any]:
+        return Notification(NOTIFICATION_RELEASE, None, self.id, self.name, None, 0.0)
+
+    def _closing(self, entry: Entry) -> Closing:
+        reason: Notification[Any] = self._release_notice()
+        if "body" in entry.fields:
+            reason = self._notification(entry)
+        return Closing(self.id, reason, entry.text("by") or entry.text("user") or None)
+
+    def _closed(self, closing: Closing) -> None:
+        if self.closing is None:
+            self.closing = closing
+            self._was_told = True
+            self._arrived.clear()
+            self._over()
+            self._wake()
+
+    def _end_here(self) -> None:
+        """This end closed, declined or let go."""
+        if self.closing is None:
+            self.closing = Closing(self.id, self._release_notice(), self._me)
+        self._arrived.clear()
+        self._over()
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _await(self, ready: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something that was told makes ``ready`` true; False after the timeout."""
+        loop = asyncio.get_running_loop()
+        due = None if timeout is None else loop.time() + timeout
+        while not ready():
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                async with asyncio.timeout_at(due):
+                    await waiter
+            except TimeoutError:
+                return ready()
+            finally:
+                self._waiters.discard(waiter)
+        return True
+
+    async def next_told(self) -> N | None:
+        """What the other end says next; None when the channel is over."""
+        await self._await(lambda: bool(self._arrived) or self.closing is not None, None)
+        return self._arrived.popleft() if self._arrived else None
+
+    async def wait_closed(self, timeout: float | None = None) -> Closing | None:
+        """How the channel ended, as this end is told; None after the timeout (seconds)."""
+        await self._await(lambda: self.closing is not None, timeout)
+        return self.closing
+
+    async def confirm(self) -> None:
+        """After a new epoch: does Redis still know what this end knows?"""
+        try:
+            word, *_ = await self._server.ask(self._confirm_call)
+        except SessionLapsed:
+            return
+        if word != "OK":
+            await self._abandon()
+
+    async def _abandon(self) -> None:
+        """Redis forgot: end the channel on both sides, and never resurrect it."""
+        await self._end_forgotten()
+        self.peer_died()
+
+    @property
+    @abstractmethod
+    def _me(self) -> str:
+        """``source``, or the listener's registration."""
+
+    @abstractmethod
+    def _hear(self, entry: Entry) -> None:
+        """The other end spoke."""
+
+    @abstractmethod
+    def _notification(self, entry: Entry) -> Notification[Any]:
+        """What the other end said, as this end reads it."""
+
+    @abstractmethod
+    def _close_call(self, op: int, kind: str, reason: Stowed) -> Call:
+        """Close, release."""
+
+    @abstractmethod
+    def _confirm_call(self) -> Call:
+        """What this end knows."""
+
+    @abstractmethod
+    def _end_forgotten(self) -> Awaitable[object]:
+        """Close the channel in Redis, whatever is left of it."""
+
+    @abstractmethod
+    def _over(self) -> None:
+        """The server need not keep this end any more."""

@@ -1,0 +1,353 @@
+"""Listening: what a process hears of one server, for all its registrations together.
+
+One reader for each stream, however many registrations listen to it; the reader hands out inside
+the process. Positions and takes are written back in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from broker import _calls
+from broker._entries import Entry, EntryId
+from broker._keys import Audience
+from broker._reader import BoardReader, Reader, StreamReader
+from broker._room import Room
+from broker.conversation import BIDIRECTIONAL
+from broker.errors import (
+    AccessDenied,
+    MaxRegistrationCountExceeded,
+    OutcomeUnknown,
+    RedisError,
+    SessionLapsed,
+)
+
+if TYPE_CHECKING:
+    from broker._server import Server
+    from broker.registration import Registration
+
+log = logging.getLogger("tympan")
+
+TAKES_AT_ONCE = 256
+WRITE_PATIENCE = 1.0
+"""Seconds that a take waits for its write before the application gets the notification anyway."""
+BODY_AFTER_TRIM = 3
+"""Leases that a body outlives the trim of its entry: by then every reader has it, or is dead."""
+
+Place = tuple[Room, "Registration[Any]"]
+
+
+class Listening:
+    """The readers of one process on one server, and who listens behind each."""
+
+    def __init__(self, server: Server) -> None:
+        self.readers: dict[str, Reader] = {}
+        self.registrations: dict[str, Registration[Any]] = {}
+        self._server = server
+        self._places: dict[str, list[Place]] = {}
+        self._joining: dict[str, int] = {}
+        self._due: dict[Room, tuple[Registration[Any], asyncio.Future[None]]] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._trimmed: dict[str, EntryId] = {}
+
+    def look(self) -> None:
+        """Have every reader look into Redis."""
+        for reader in self.readers.values():
+            reader.look()
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
+        for reader in self.readers.values():
+            await reader.close()
+            await self._server.bells.unsubscribe(reader.key)
+
+    # Joining and leaving ------------------------------------------------------------------------
+
+    async def join(self, registration: Registration[Any]) -> None:
+        """Register, and follow the audiences. Raises AccessDenied, MaxRegistrationCountExceeded.
+
+        Bells are heard before the registration stands, and nothing is taken from a stream while
+        it is made: between its first entry and its first read nothing falls.
+        """
+        plan = registration.plan
+        is_board = plan.style is BIDIRECTIONAL
+        keys = [self._server.keys.stream(audience) for audience in plan.audiences]
+        for key in keys:
+            self._joining[key] = self._joining.get(key, 0) + 1
+        readers: list[Reader] = []
+        try:
+            for key, audience in zip(keys, plan.audiences, strict=True):
+                readers.append(await self._follow(key, audience))
+            if is_board:
+                await self._enter(registration, readers)
+            else:
+                await self._enter_paused(registration, readers)
+        finally:
+            for key in keys:
+                self._joining[key] -= 1
+                if not self._joining[key]:
+                    del self._joining[key]
+            await self._drop_unused(readers)
+        if is_board:
+            for reader in readers:
+                await reader.looked()
+
+    async def _follow(self, key: str, audience: Audience) -> Reader:
+        server = self._server
+        reader = self.readers.get(key)
+        if reader is None:
+            common = (key, audience.field, server.keys.streams, server.command)
+            if audience.style is BIDIRECTIONAL:
+                reader = BoardReader(*common, self._fate)
+            else:
+                reader = StreamReader(*common, lambda entry: self._fan_out(key, entry))
+            self.readers[key] = reader
+        await server.bells.subscribe(key)
+        return reader
+
+    async def _enter_paused(self, registration: Registration[Any], readers: list[Reader]) -> None:
+        for reader in readers:
+            await reader.pause()
+        try:
+            await self._enter(registration, readers)
+        finally:
+            for reader in readers:
+                reader.resume()
+
+    async def _enter(self, registration: Registration[Any], readers: list[Reader]) -> None:
+        """The registration's call, and its place behind each reader."""
+        _, _, *numbers = await self._registered(registration)
+        self.registrations[registration.id] = registration
+        for i, (audience, reader) in enumerate(
+            zip(registration.plan.audiences, readers, strict=True)
+        ):
+            if isinstance(reader, BoardReader):
+                reader.members.append(registration)
+                continue
+            room = int(float(numbers[2 * i + 1]))
+            start = EntryId(int(self._server.epoch), room - registration.buffer)
+            places = self._places.setdefault(reader.key, [])
+            if not places:
+                reader.position = start
+            place = Room(audience, start, room, registration.buffer)
+            places.append((place, registration))
+            registration.rooms.append(place)
+
+    async def _registered(self, registration: Registration[Any]) -> list[Any]:
+        plan, server = registration.plan, self._server
+        limit = server.settings.max_registrations
+        reply = await server.ask_anew(
+            lambda: _calls.register(
+                server.keys,
+                server.session,
+                registration.id,
+                plan,
+                registration.record(server.session),
+                limit,
+                "" if plan.style is BIDIRECTIONAL else registration.buffer,
+            )
+        )
+        if reply[0] == "DENIED":
+            raise AccessDenied(
+                f"{plan.user} does not administer {plan.name}: all-users registrations need a "
+                f"grant there (tympan grant '{plan.name}' {plan.user} administer)"
+            )
+        if reply[0] == "LIMIT":
+            raise MaxRegistrationCountExceeded(
+                f"{plan.name} has {limit} registrations for type {plan.type}; the limit is "
+                "max_registrations"
+            )
+        return reply
+
+    async def leave(self, registration: Registration[Any]) -> None:
+        """Stop following for a registration; a board goes on while an offer's fate hangs on it."""
+        self.registrations.pop(registration.id, None)
+        if not registration.has_plan:
+            return
+        readers: list[Reader] = []
+        for audience in registration.plan.audiences:
+            reader = self.readers.get(self._server.keys.stream(audience))
+            if reader is None:
+                continue
+            readers.append(reader)
+            if isinstance(reader, BoardReader):
+                if registration in reader.members and not registration.open_offers():
+                    reader.members.remove(registration)
+            elif reader.key in self._places:
+                places = self._places[reader.key]
+                self._places[reader.key] = [
+                    place for place in places if place[1] is not registration
+                ]
+        await self._drop_unused(readers)
+
+    async def _drop_unused(self, readers: Iterable[Reader]) -> None:
+        for reader in readers:
+            used = (
+                reader.members if isinstance(reader, BoardReader) else self._places.get(reader.key)
+            )
+            if used or reader.key in self._joining:
+                continue
+            if self.readers.pop(reader.key, None) is not None:
+                self._places.pop(reader.key, None)
+                self._trimmed.pop(reader.key, None)
+                await self._server.bells.unsubscribe(reader.key)
+                await reader.close()
+
+    def ended(self, registration: str, why: str) -> None:
+        """Another process ended a registration."""
+        found = self.registrations.get(registration)
+        if found is not None:
+            found.ended(why)
+            self._server.spawn(self.leave(found))
+
+    async def resume(self) -> None:
+        """After a new epoch: the rooms that Redis knows hold; what it forgot is made anew."""
+        await asyncio.gather(*(self._resume(each) for each in list(self.registrations.values())))
+
+    async def _resume(self, registration: Registration[Any]) -> None:
+        try:
+            _, known, *numbers = await self._registered(registration)
+        except (AccessDenied, MaxRegistrationCountExceeded) as error:
+            registration.ended(f"Redis forgot it, and refuses it now: {error}", error)
+            await self.leave(registration)
+            return
+        for i, place in enumerate(registration.rooms):
+            room = int(float(numbers[2 * i + 1]))
+            if known:
+                for accepted in place.resume(room):
+                    registration.arrived(place, accepted)
+                continue
+            start = EntryId(int(self._server.epoch), room - registration.buffer)
+            place.restart(start, room)
+            reader = self.readers[self._server.keys.stream(place.audience)]
+            reader.position = max(reader.position, start)
+        if not known:
+            log.warning(
+                "server %s: Redis forgot registration %s for %s; it begins again here",
+                self._server.name,
+                registration.id,
+                registration.plan.name,
+            )
+
+    async def lapsed(self) -> list[Registration[Any]]:
+        """The session is over, and with it what was registered; who must register again."""
+        registrations, self.registrations = list(self.registrations.values()), {}
+        for registration in registrations:
+            registration.session_lapsed()
+            await self.leave(registration)
+        return registrations
+
+    # What comes ---------------------------------------------------------------------------------
+
+    def _fan_out(self, key: str, entry: Entry) -> None:
+        for place, registration in self._places.get(key, ()):
+            if place.arrive(entry):
+                registration.arrived(place, entry)
+
+    async def _fate(self, channel: str) -> Entry:
+        """Why a question is no longer open, for a process that missed the bell."""
+        server = self._server
+        fields = ("owner", "owner_user", "reason_body", "reason_ref", "closer")
+        values = await server.command("HMGET", server.keys.channel(channel), *fields)
+        known = {
+            field: value for field, value in zip(fields, values, strict=True) if value is not None
+        }
+        told: dict[str, bytes] = {"event": b"closed", "by": known.get("closer", b"")}
+        if "owner" in known:
+            told = {"event": b"acquired", "user": known.get("owner_user", b"")}
+            told["registration"] = known["owner"]
+        elif "reason_body" in known:
+            told["body"] = known["reason_body"]
+        elif "reason_ref" in known:
+            body = await server.command("GET", known["reason_ref"], large=True)
+            told["body"] = body or b""
+        return Entry(EntryId(0, 0), {**told, "channel": channel.encode()})
+
+    # Takes, positions, trimming -----------------------------------------------------------------
+
+    async def written(self, place: Room, registration: Registration[Any]) -> None:
+        """Write this room's takes now; returns when Redis knows, or a second later."""
+        due = self._due.get(place)
+        if due is None:
+            due = self._due[place] = (registration, asyncio.get_running_loop().create_future())
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_due(), name="tympan-takes")
+        await asyncio.wait({due[1]}, timeout=WRITE_PATIENCE)
+
+    async def _write_due(self) -> None:
+        while self._due:
+            batch = list(self._due.items())[:TAKES_AT_ONCE]
+            for place, _ in batch:
+                del self._due[place]
+            try:
+                await self._take([(place, registration) for place, (registration, _) in batch])
+            except (RedisError, OutcomeUnknown, SessionLapsed) as error:
+                log.warning("server %s: takes are not written yet: %s", self._server.name, error)
+            finally:
+                for _, (_, future) in batch:
+                    if not future.done():
+                        future.set_result(None)
+
+    async def keep_house(self) -> None:
+        """Write the positions that moved, and drop what everybody has received."""
+        dirty = [
+            (place, registration)
+            for registration in self.registrations.values()
+            for place in registration.rooms
+            if place.is_dirty and place not in self._due
+        ]
+        for i in range(0, len(dirty), TAKES_AT_ONCE):
+            await self._take(dirty[i : i + TAKES_AT_ONCE])
+        for reader in list(self.readers.values()):
+            if isinstance(reader, StreamReader):
+                await self._trim(reader)
+
+    async def _take(self, places: list[Place]) -> None:
+        """One take call. On failure the same takes are sent again later, and count once."""
+        batch = [(place, each, place.begin()) for place, each in places if not place.is_writing]
+        if not batch:
+            return
+        call = _calls.take(
+            self._server.keys,
+            [(place.audience, each.plan.group(each.id), take) for place, each, take in batch],
+        )
+        try:
+            _, *rooms = await self._server.ask(lambda: call)
+        except BaseException:
+            for place, _, _ in batch:
+                place.fail()
+            raise
+        for (place, registration, _), room in zip(batch, rooms, strict=True):
+            number = int(float(room))
+            if number < 0:
+                place.fail()
+                self.ended(registration.id, "another process ended it")
+                continue
+            for accepted in place.finish(number):
+                registration.arrived(place, accepted)
+
+    async def _trim(self, reader: StreamReader) -> None:
+        """Drop what every group of the stream has received; bodies go a while later."""
+        if self._trimmed.get(reader.key) == reader.position:
+            return
+        command, lease = self._server.command, self._server.settings.lease
+        groups = await command("XINFO", "GROUPS", reader.key)
+        received = min((_last_delivered(group) for group in groups), default=EntryId(0, 0))
+        if received.number == 0:
+            return
+        await command("XTRIM", reader.key, "MINID", str(received.next))
+        for reference in reader.references_upto(received):
+            await command("PEXPIRE", reference, round(BODY_AFTER_TRIM * lease * 1000))
+        if received >= reader.position:
+            self._trimmed[reader.key] = reader.position
+
+
+def _last_delivered(group: list[Any]) -> EntryId:
+    facts = dict(zip(group[::2], group[1::2], strict=True))
+    return EntryId.parse(facts[b"last-delivered-id"])

@@ -1,0 +1,126 @@
+"""Run-down: ends what dead processes held. Any process may do it, and any number at once.
+
+No leader, no lock: each step is a script that compares first, and finds its work done where
+another process was quicker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from broker import _calls
+from broker._calls import NO_BODY, Handle, Route
+from broker._keys import Audience, channel_audiences, parse_subject
+from broker._plan import RegistrationPlan
+from broker.conversation import BIDIRECTIONAL
+from broker.names import Name
+
+if TYPE_CHECKING:
+    from broker._server import Server
+
+AT_ONCE = 256
+
+
+async def run_down(server: Server) -> int:
+    """End what the dead held on a server; how many sessions were buried."""
+    _, *dead = await server.ask(lambda: _calls.sweep(server.keys, AT_ONCE))
+    return sum([await _run_down(server, session.decode()) for session in dead])
+
+
+async def _run_down(server: Server, session: str) -> bool:
+    async for held in _held(server, session):
+        kind, _, what = held.partition(":")
+        if kind == "registration":
+            await end_registration(server, what, "run-down", session)
+        elif kind == "channel":
+            await end_channel(server, what, "run-down", session)
+        elif kind == "dialog":
+            channel, _, registration = what.partition(":")
+            await end_dialog(server, channel, registration, session)
+    word, *_ = await server.ask(lambda: _calls.bury(server.keys, session))
+    return bool(word == "OK")
+
+
+async def _held(server: Server, session: str) -> AsyncIterator[str]:
+    cursor = b"0"
+    while True:
+        cursor, names = await server.command(
+            "SSCAN", server.keys.held(session), cursor, "COUNT", AT_ONCE
+        )
+        for name in names:
+            yield name.decode()
+        if cursor == b"0":
+            return
+
+
+async def end_registration(server: Server, registration: str, kind: str, holder: str) -> str:
+    """End a registration by its record (``revoke``, ``run-down``); the word that Redis answered."""
+    text = await server.command("HGET", server.keys.registrations, registration)
+    plan = RegistrationPlan.of_record(server.name, json.loads(text)) if text else None
+    reply = await server.ask(
+        lambda: _calls.unregister(server.keys, registration, plan, kind, holder)
+    )
+    return str(reply[0])
+
+
+async def end_channel(server: Server, channel: str, kind: str, holder: str) -> str:
+    """Close a channel in the name of its source: ``run-down``, or ``abandon`` after a loss."""
+    word, listening = "MOVED", ""
+    while word == "MOVED":
+        facts = await _facts(server, channel, "subject", "owner_session", "held", "op")
+        listening = facts.get("owner_session", "")
+        route = _boards(server, channel, facts.get("subject"))
+        op = int(facts.get("op", "0")) + 1
+        call = _calls.source_close(
+            server.keys,
+            route,
+            op,
+            kind,
+            holder,
+            listening,
+            server.keep,
+            facts.get("held"),
+            NO_BODY,
+        )
+        word = str((await server.ask(lambda: call))[0])  # noqa: B023 (asked in the same turn)
+    return word
+
+
+async def end_dialog(server: Server, channel: str, registration: str, holder: str) -> str:
+    """Close a channel in the name of its dead owner."""
+    facts = await _facts(server, channel, "subject", "session", "held")
+    handle = Handle(
+        registration,
+        "",
+        holder,
+        facts.get("session", holder),
+        _boards(server, channel, facts.get("subject")),
+        facts.get("held"),
+    )
+    reply = await server.ask(
+        lambda: _calls.listener_close(server.keys, handle, 0, "run-down", server.keep, NO_BODY)
+    )
+    return str(reply[0])
+
+
+async def _facts(server: Server, channel: str, *fields: str) -> dict[str, str]:
+    """Fields of a channel's hash, those that it has."""
+    values = await server.command("HMGET", server.keys.channel(channel), *fields)
+    return {
+        field: value.decode()
+        for field, value in zip(fields, values, strict=True)
+        if value is not None
+    }
+
+
+def _boards(server: Server, channel: str, subject: str | None) -> Route:
+    """The boards that a channel of this subject is offered on; a unidirectional one has none."""
+    audiences: tuple[Audience, ...] = ()
+    printer, user = "", ""
+    if subject is not None:
+        printer, type_, style, user = parse_subject(subject)
+        if style is BIDIRECTIONAL:
+            audiences = channel_audiences(Name(server.name, printer), type_, style, user)
+    return Route.of(server.keys, channel, printer, user, audiences)

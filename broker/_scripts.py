@@ -1,0 +1,219 @@
+"""Scripts: loads the Lua files, and binds each to the names of its keys and arguments.
+
+A file's header says what it takes; :class:`Script` repeats it for the caller, and a test holds
+the two against each other. Names that end in ``*`` are lists; lists of keys, and lists of
+arguments, are interleaved (``stream*``, ``room*`` is stream, room, stream, room, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
+
+Arg = str | bytes | int
+_T = TypeVar("_T")
+_INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
+
+
+@cache
+def lua_folder() -> Traversable:
+    """Where the Lua files are: inside the installed package, or beside it in a checkout."""
+    packaged = resources.files("broker") / "lua"
+    if packaged.is_dir():
+        return packaged
+    checkout = Path(__file__).resolve().parent.parent / "lua"
+    if checkout.is_dir():
+        return checkout
+    raise FileNotFoundError(
+        f"the Lua scripts of Tympan are missing (looked in {packaged} and {checkout}); "
+        "the installation is damaged: install tympan again"
+    )
+
+
+def read(name: str) -> str:
+    """The text of ``<name>.lua``, its includes put in once each, in order."""
+    included: set[str] = set()
+
+    def text_of(file: str) -> str:
+        return (lua_folder() / f"{file}.lua").read_text(encoding="utf-8")
+
+    def put_in(match: re.Match[str]) -> str:
+        file = match[1]
+        if file in included:
+            return ""
+        included.add(file)
+        return text_of(file)
+
+    return _INCLUDE.sub(put_in, text_of(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script, without what others add first: run id, epoch and session."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+
+
+@dataclass(frozen=True)
+class Script:
+    """One state transition: ``lua/<name>.lua``, its keys, its arguments, its answers."""
+
+    name: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @cached_property
+    def source(self) -> str:
+        """What Redis is given."""
+        return read(self.name)
+
+    @cached_property
+    def sha(self) -> str:
+        """Content address: old and new versions of a script live side by side."""
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def arity(self) -> tuple[int, int]:
+        """How many single keys and arguments the caller gives, beside those of the session."""
+        lead = 3 if self.args[:3] == ("run", "epoch", "session") else 1
+        return (
+            sum(not name.endswith("*") for name in self.keys),
+            sum(not name.endswith("*") for name in self.args) - lead,
+        )
+
+    def call(
+        self,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        *,
+        key_lists: Sequence[Sequence[str]] = (),
+        arg_lists: Sequence[Sequence[Arg]] = (),
+    ) -> Call:
+        """Bind values, in the order of the header. Lists of one kind are equally long."""
+        if (len(keys), len(args)) != self.arity:
+            raise TypeError(
+                f"{self.name} takes {self.arity} keys and arguments, not {(len(keys), len(args))}"
+            )
+        return Call(self, (*keys, *_interleave(key_lists)), (*args, *_interleave(arg_lists)))
+
+
+def _interleave(lists: Sequence[Sequence[_T]]) -> tuple[_T, ...]:
+    return tuple(item for row in zip(*lists, strict=True) for item in row)
+
+
+def _script(name: str, keys: str, args: str, words: str) -> Script:
+    return Script(name, tuple(keys.split()), tuple(args.split()), tuple(words.split()))
+
+
+HELLO = _script(
+    "hello",
+    "meta leases streams",
+    "run session lease layout inbox",
+    "OK FOREIGN LAPSED",
+)
+RENEW = _script(
+    "renew",
+    "meta leases inbox",
+    "run epoch session lease unread",
+    "OK EPOCH LAPSED",
+)
+SWEEP = _script(
+    "sweep",
+    "meta leases",
+    "run epoch session most",
+    "OK EPOCH LAPSED",
+)
+BURY = _script(
+    "bury",
+    "meta leases streams held inbox",
+    "run epoch session whose field",
+    "OK HOLDS NOT_DEAD EPOCH LAPSED",
+)
+GRANT = _script(
+    "grant",
+    "meta leases grants",
+    "run epoch session field mask give",
+    "OK EPOCH LAPSED",
+)
+OPEN = _script(
+    "open",
+    "meta leases opened channels grants held channel",
+    "run epoch session id subject style by right needed limit",
+    "OK DENIED LIMIT TAKEN EPOCH LAPSED",
+)
+UNI_SEND = _script(
+    "uni_send",
+    "meta leases channel streams body stream* room*",
+    "run epoch session op id printer user data kept lossless field*",
+    "OK LOST FAILURE NO_LISTENERS FULL CLOSED GONE NOT_YOURS GAP NO_BODY EPOCH LAPSED",
+)
+OFFER = _script(
+    "offer",
+    "meta leases channel log streams body board* room*",
+    "run epoch session op id printer user data kept field*",
+    "OK NO_LISTENERS WAITING CLOSED GONE NOT_YOURS GAP NO_BODY EPOCH LAPSED",
+)
+FOLLOW_UP = _script(
+    "follow_up",
+    "meta leases channel log streams inbox body",
+    "run epoch session op id token listening field data kept",
+    "OK WAITING CLOSED GONE NOT_YOURS GAP MOVED NO_BODY EPOCH LAPSED",
+)
+RESPOND = _script(
+    "respond",
+    "meta leases channel log streams inbox held asked body board* room*",
+    "run epoch session op id handle user field keep data kept field*",
+    "OK ACQUIRED CLOSED DECLINED IN_PROGRESS NOT_OFFERED GONE GAP NOT_YOURS NO_BODY EPOCH LAPSED",
+)
+SOURCE_CLOSE = _script(
+    "source_close",
+    "meta leases channels channel log streams held inbox dialogs asked board* room*",
+    "run epoch session op id holder kind listening field keep data kept field*",
+    "OK RELEASED CLOSED NOT_OPENED VIOLATION GONE NOT_YOURS GAP MOVED EPOCH LAPSED",
+)
+LISTENER_CLOSE = _script(
+    "listener_close",
+    "meta leases channels channel log streams held inbox sources asked body board* room*",
+    "run epoch session op id handle holder kind user field keep data kept field*",
+    "OK RELEASED ACQUIRED CLOSED DECLINED NOT_OFFERED VIOLATION GONE NOT_YOURS GAP NO_BODY EPOCH "
+    "LAPSED",
+)
+REGISTER = _script(
+    "register",
+    "meta leases grants counts registrations streams held stream* room*",
+    "run epoch session id record group right needed count limit buffer field*",
+    "OK DENIED LIMIT EPOCH LAPSED",
+)
+UNREGISTER = _script(
+    "unregister",
+    "meta leases counts registrations streams held inbox stream* room*",
+    "run epoch session id holder kind group count inbox field*",
+    "OK GONE NOT_YOURS EPOCH LAPSED",
+)
+TAKE = _script(
+    "take",
+    "meta leases streams stream* room*",
+    "run epoch session field* group* room* taken* received*",
+    "OK EPOCH LAPSED",
+)
+CONFIRM = _script(
+    "confirm",
+    "meta leases channel",
+    "run epoch session handle op token",
+    "OK FORGOTTEN GONE EPOCH LAPSED",
+)
+
+SCRIPTS = (
+    HELLO, RENEW, SWEEP, BURY, GRANT, OPEN, UNI_SEND, OFFER, FOLLOW_UP, RESPOND, SOURCE_CLOSE,
+    LISTENER_CLOSE, REGISTER, UNREGISTER, TAKE, CONFIRM,
+)  # fmt: skip

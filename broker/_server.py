@@ -1,0 +1,390 @@
+"""One print server as one process sees it: its session, its lease, and what it holds there.
+
+Everything that this process holds on a server hangs on one session. The lease of the session is
+renewed from the event loop that does the work; when Redis says that it ran out, everything held
+under it is over, and the registrations are made again under a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryError,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
+
+from broker import _calls, _rundown
+from broker._bells import Bells
+from broker._calls import NO_BODY, Stowed
+from broker._entries import Entry, EntryId
+from broker._keys import LAYOUT, Keys, directory, inbox_field
+from broker._link import Link, LinkLost
+from broker._listening import Listening
+from broker._reader import Reader, StreamReader
+from broker._scripts import Arg, Call
+from broker.errors import (
+    BrokerClosed,
+    ForeignLayout,
+    OutcomeUnknown,
+    RedisError,
+    RedisUnreachable,
+    SessionLapsed,
+    TympanError,
+)
+from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.channel import Channel
+    from broker.offer import Offer
+    from broker.registration import Registration
+
+log = logging.getLogger("tympan")
+
+Reply = list[Any]
+T = TypeVar("T")
+PASSING = (RedisError, OutcomeUnknown, SessionLapsed)
+"""Weather, to work that comes around again by the clock."""
+
+
+def new_id() -> str:
+    """An id of a channel, registration or body: 64 random bits."""
+    return secrets.token_hex(8)
+
+
+def new_session() -> str:
+    """A session's id: readable, so that an operator sees which process holds what."""
+    return f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(6)}"
+
+
+class Server:
+    """One print server: asks Redis, keeps this process's lease, hears what concerns it."""
+
+    def __init__(self, name: str, link: Link, bells: Bells, settings: Settings) -> None:
+        self.name = name
+        self.keys = Keys(settings.namespace, name)
+        self.settings = settings
+        self.link = link
+        self.bells = bells
+        self.session = new_session()
+        self.epoch = ""
+        self.lapses = 0
+        self.channels: dict[str, Channel] = {}
+        self.dialogs: dict[tuple[str, str], Offer[Any]] = {}
+        """Offers that this process answered, or is answering: by channel and registration."""
+        self.listening = Listening(self)
+        self._inbox: StreamReader | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._changing = asyncio.Lock()
+        self._is_closing = False
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up a session. Raises ForeignLayout, RedisError."""
+        await self._begin()
+        await self.command("SADD", directory(self.settings.namespace), self.name)
+        self.spawn(self._keep_lease())
+        self.spawn(self._keep_watch())
+
+    async def close(self) -> None:
+        """Stop all work and bury the session; what it still holds is run down after its lease."""
+        self._is_closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.listening.close()
+        await self._forget_inbox()
+        with contextlib.suppress(TympanError, LinkLost):
+            await self.link.run(_calls.bury(self.keys, self.session), (self.epoch, self.session))
+
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Run something beside; it ends with the server, and its failure is logged."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
+
+    def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("server %s: work beside failed", self.name, exc_info=task.exception())
+
+    async def _begin(self) -> None:
+        """Say hello under the present session id, and follow its inbox."""
+        inbox = StreamReader(
+            self.keys.inbox(self.session),
+            inbox_field(self.session),
+            self.keys.streams,
+            self.command,
+            self._told,
+        )
+        self._inbox = inbox
+        await self.bells.subscribe(inbox.key)
+        call = _calls.hello(self.keys, self.session, self._milliseconds(self.settings.lease))
+        word, *rest = await self._settled(lambda: self.link.run(call, ()))
+        if word == b"FOREIGN":
+            raise ForeignLayout(
+                f"{self.link.where}: {self.keys.meta} is {rest[0].decode()}; this version of "
+                f"Tympan reads layout {LAYOUT}. Use another namespace, or the version that wrote it"
+            )
+        if word != b"OK":
+            raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
+        self.epoch = rest[0].decode()
+        inbox.position = EntryId(int(self.epoch), 0)
+
+    async def _forget_inbox(self) -> None:
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            await inbox.close()
+            await self.bells.unsubscribe(inbox.key)
+
+    async def _keep_lease(self) -> None:
+        """Renew at a third of the lease, from the loop that does the work."""
+        while True:
+            await asyncio.sleep(self.settings.lease / 3)
+            with contextlib.suppress(*PASSING):
+                await self.ask(self._renewal)
+
+    def _renewal(self) -> Call:
+        unread = self._inbox.position.next if self._inbox else EntryId(0, 1)
+        lease = self._milliseconds(self.settings.lease)
+        return _calls.renew(self.keys, self.session, lease, str(unread))
+
+    async def _keep_watch(self) -> None:
+        """Look although no bell rang; write positions; trim; sweep the dead now and then."""
+        loop = asyncio.get_running_loop()
+        sweep_at = loop.time()
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            with contextlib.suppress(*PASSING):
+                self.look()
+                await self.listening.keep_house()
+                if loop.time() >= sweep_at:
+                    sweep_at = loop.time() + self.settings.lease * random.uniform(1, 2)
+                    await self.run_down()
+
+    async def run_down(self) -> int:
+        """End what the dead left, any process's; how many sessions were buried."""
+        return await _rundown.run_down(self)
+
+    @staticmethod
+    def _milliseconds(seconds: float) -> int:
+        return round(seconds * 1000)
+
+    @property
+    def keep(self) -> int:
+        """Milliseconds that a closed channel still answers."""
+        return self._milliseconds(self.settings.keep_closed)
+
+    # Bells --------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Have every reader look into Redis."""
+        if self._inbox is not None:
+            self._inbox.look()
+        self.listening.look()
+
+    def heard_again(self, channel: str) -> None:
+        """A bell's channel was not heard for a while."""
+        reader = self._reader(channel)
+        if reader is not None:
+            reader.look()
+
+    def ring(self, channel: str, payload: bytes) -> None:
+        """A bell rang."""
+        reader = self._reader(channel)
+        if reader is not None:
+            reader.ring(payload)
+
+    def _reader(self, channel: str) -> Reader | None:
+        if self._inbox is not None and channel == self._inbox.key:
+            return self._inbox
+        return self.listening.readers.get(channel)
+
+    def _told(self, entry: Entry) -> None:
+        """An entry of the inbox, for the end or the registration that it concerns."""
+        event, channel = entry.text("event"), entry.text("channel")
+        registration = entry.text("registration")
+        if event == "ended":
+            self.listening.ended(registration, entry.text("why"))
+            return
+        from_source = event == "notification" or entry.text("by") == "source"
+        end: Channel | Offer[Any] | None = (
+            self.dialogs.get((channel, registration)) if from_source else self.channels.get(channel)
+        )
+        if end is not None:
+            end.told(entry)
+
+    # Asking -------------------------------------------------------------------------------------
+
+    async def command(self, *command: Arg, large: bool = False) -> Any:
+        """A plain command that may be repeated; raises RedisUnreachable when nothing answers."""
+        try:
+            return await self.link.command(*command, large=large)
+        except (LinkLost, RedisUnreachable):
+            try:
+                return await self._settled(lambda: self.link.command(*command, large=large))
+            except OutcomeUnknown as error:
+                raise RedisUnreachable(str(error)) from None
+
+    async def ask(self, make: Callable[[], Call]) -> Reply:
+        """Run a script until Redis answers it; the answer's word comes first, as text.
+
+        Scripts answer a repeated call as they answered the first, so a lost reply is asked for
+        again. Raises OutcomeUnknown or RedisUnreachable after the operation timeout, SessionLapsed
+        where this process was declared dead.
+        """
+        return (await self.ask_durably(make, durable=False))[0]
+
+    async def ask_durably(
+        self, make: Callable[[], Call], *, durable: bool = True
+    ) -> tuple[Reply, bool]:
+        """The same, and whether replicas or disk hold what was done, as the settings ask."""
+        while True:
+            if self._is_closing:
+                raise BrokerClosed(f"server {self.name}: the broker is closed")
+            session, epoch = self.session, self.epoch
+            reply, held = await self._answer(make(), session, epoch, durable=durable)
+            word = reply[0].decode()
+            if word == "EPOCH":
+                await self._new_epoch(reply[1].decode())
+            elif word == "LAPSED":
+                await self._lapsed(session)
+                raise SessionLapsed(
+                    f"server {self.name}: this process did not renew its lease in time, or Redis "
+                    "lost its state; its channels and dialogs there are over"
+                )
+            else:
+                return [word, *reply[1:]], held
+
+    async def ask_anew(self, make: Callable[[], Call]) -> Reply:
+        """The same for what hangs on no earlier session: after a lapse, under the new one."""
+        for _ in range(3):
+            with contextlib.suppress(SessionLapsed):
+                return await self.ask(make)
+        return await self.ask(make)
+
+    async def _answer(
+        self, call: Call, session: str, epoch: str, *, durable: bool
+    ) -> tuple[Reply, bool]:
+        async def once() -> tuple[Reply, bool]:
+            if durable:
+                return await self.link.run_durably(call, (epoch, session))
+            return await self.link.run(call, (epoch, session)), True
+
+        try:
+            return await once()
+        except (LinkLost, RedisUnreachable) as error:
+            return await self._settled(once, was_lost=isinstance(error, LinkLost))
+
+    async def _settled(self, once: Callable[[], Awaitable[T]], *, was_lost: bool = False) -> T:
+        """Ask again, with growing pauses, until an answer or the operation timeout."""
+        timeout = self.settings.operation_timeout
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type((LinkLost, RedisUnreachable)),
+                wait=wait_random_exponential(multiplier=0.02, max=1.0),
+                stop=stop_after_delay(timeout),
+            ):
+                with attempt:
+                    try:
+                        return await once()
+                    except LinkLost:
+                        was_lost = True
+                        raise
+        except RetryError as error:
+            cause = error.last_attempt.exception()
+            if was_lost:
+                raise OutcomeUnknown(
+                    f"{self.link.where} gave no answer for {timeout:g} s ({cause}); it may or may "
+                    "not have happened: call the same method again to settle it"
+                ) from None
+            raise RedisUnreachable(str(cause)) from None
+        raise AssertionError("unreachable")
+
+    # Bodies -------------------------------------------------------------------------------------
+
+    async def stow(self, data: bytes | None) -> Stowed:
+        """Put a large body under a key of its own; a small one travels in the call."""
+        if data is None:
+            return NO_BODY
+        if len(data) <= self.settings.body_by_reference:
+            return Stowed("body", data, None)
+        key = self.keys.body(new_id())
+        await self.store(key, data)
+        return Stowed("ref", key, key)
+
+    async def store(self, key: str, data: bytes) -> None:
+        """Write a body's key; it ends by itself when nobody needs it."""
+        keep = self._milliseconds(self.settings.keep_body)
+        await self.command("SET", key, data, "PX", keep, large=True)
+
+    async def discard(self, stowed: Stowed) -> None:
+        """Nobody was told of the body."""
+        if stowed.key is not None:
+            await self.command("UNLINK", stowed.key)
+
+    # New epochs and lapses ----------------------------------------------------------------------
+
+    async def _new_epoch(self, epoch: str) -> None:
+        """Redis is another process: check every position and token before acting again."""
+        async with self._changing:
+            if int(epoch) <= int(self.epoch):
+                return
+            log.warning("server %s: new epoch %s, checking what is held", self.name, epoch)
+            self.epoch = epoch
+        with contextlib.suppress(SessionLapsed):
+            await asyncio.gather(
+                self.listening.resume(),
+                *(channel.confirm() for channel in list(self.channels.values())),
+                *(offer.confirm() for offer in list(self.dialogs.values())),
+            )
+        self.look()
+
+    async def _lapsed(self, session: str) -> None:
+        """What this process held is over. Registrations are made again under a new session."""
+        async with self._changing:
+            if session != self.session:
+                return
+            self.lapses += 1
+            log.warning("server %s: session %s lapsed", self.name, session)
+            channels, self.channels = list(self.channels.values()), {}
+            dialogs, self.dialogs = list(self.dialogs.values()), {}
+            await self._forget_inbox()
+            self.session = new_session()
+            await self._begin()
+        for channel in channels:
+            channel.peer_died()
+        for dialog in dialogs:
+            dialog.peer_died()
+        for registration in await self.listening.lapsed():
+            self.spawn(self._register_again(registration))
+
+    async def _register_again(self, registration: Registration[Any]) -> None:
+        """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(PASSING),
+                wait=wait_exponential(
+                    multiplier=self.settings.retry_least,
+                    min=self.settings.retry_least,
+                    max=self.settings.retry_most,
+                ),
+            ):
+                with attempt:
+                    await registration.renew()
+        except TympanError as error:
+            registration.ended(f"it could not be registered again: {error}", error)

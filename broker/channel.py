@@ -1,0 +1,377 @@
+"""Channels: the source's end. Only a source opens one, and only it speaks first (R1, R12)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_result,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from broker import _calls
+from broker._calls import Route, Stowed
+from broker._end import End
+from broker._entries import Entry
+from broker._keys import EVERYONE, channel_audiences, grant_field, subject
+from broker._outcomes import SENT, SOURCE, refusal
+from broker._rundown import end_channel
+from broker._scripts import Call
+from broker._server import Server, new_id
+from broker.conversation import BIDIRECTIONAL, Style
+from broker.errors import (
+    AccessDenied,
+    ChannelAlreadyClosed,
+    ChannelAlreadyOpened,
+    ChannelNotOpened,
+    InvalidArgument,
+    MaxChannelCountExceeded,
+    RedisRefused,
+    ResponseTimeout,
+    TympanError,
+)
+from broker.names import Name
+from broker.notification import Body, Payload, Response
+from broker.results import Result
+from broker.rights import needed
+from broker.settings import Role
+
+UNHEARD = frozenset({"NO_LISTENERS", "FAILURE", "FULL"})
+"""Words of a unidirectional send that reached nobody: its body may go."""
+
+
+class Channel(End[Response[Any]]):
+    """One channel, from its source's side.
+
+    ``async with await broker.open_channel(...) as channel`` leaves no channel behind: one on
+    which nothing was sent is released (R100, R113), any other closed.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        name: Name,
+        type_: UUID,
+        model: type[Payload] | None,
+        style: Style,
+        user: str | None,
+        opened_by: str,
+    ) -> None:
+        super().__init__(server, new_id(), name, type_)
+        self.style = style
+        self.user = user
+        """The target user; None for all users."""
+        self.opened_by = opened_by
+        self._is_opened = False
+        self._asked: str | None = None
+        self._model = model
+        self._sent = False
+        self._token = ""
+        self._owner = ""
+        self._owner_session = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and nothing closed it yet that this end knows of."""
+        return self._is_opened and self.closing is None
+
+    @property
+    def owner(self) -> str | None:
+        """Registration that acquired the dialog, once its first response arrived."""
+        return self._owner or None
+
+    @property
+    def _target(self) -> str:
+        return self.user or EVERYONE
+
+    @property
+    def _me(self) -> str:
+        return SOURCE
+
+    @cached_property
+    def _route(self) -> Route:
+        audiences = channel_audiences(self.name, self.type, self.style, self._target)
+        keys = self._server.keys
+        return Route.of(keys, self.id, self.name.printer, self._target, audiences)
+
+    @cached_property
+    def _boards(self) -> Route:
+        if self.style is BIDIRECTIONAL:
+            return self._route
+        return Route.of(self._server.keys, self.id, self.name.printer, self._target, ())
+
+    # Opening ------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the channel; listeners are not needed (R3).
+
+        Raises ChannelAlreadyOpened (R8), AccessDenied (R1, R9), MaxChannelCountExceeded (R7).
+        """
+        server = self._server
+        if self._is_opened:
+            raise ChannelAlreadyOpened(f"channel {self.id} was opened before", self.id)
+        if not server.settings.role & Role.SOURCE:
+            raise AccessDenied(
+                "this client is a listener: only a source opens channels (settings.role)"
+            )
+        all_users = self.user is None
+        limit = server.settings.max_channels
+
+        right = grant_field(self.name.printer, self.opened_by) if all_users else ""
+        mask = needed(self.name, strict=server.settings.strict_rights) if all_users else 0
+        where = subject(self.name, self.type, self.style, self._target)
+
+        def call() -> Call:
+            return _calls.open_channel(
+                server.keys,
+                server.session,
+                self.id,
+                where,
+                self.style.word,
+                self.opened_by,
+                right,
+                int(mask),
+                limit,
+            )
+
+        try:
+            word, *_ = await server.ask_anew(call)
+        except RedisRefused as error:
+            raise AccessDenied(f"this credential may not open channels: {error}") from error
+        if word == "DENIED":
+            raise AccessDenied(
+                f"{self.opened_by} does not administer {self.name}: channels for all users need a "
+                f"grant there (tympan grant '{self.name}' {self.opened_by} administer)"
+            )
+        if word == "LIMIT":
+            raise MaxChannelCountExceeded(
+                f"server {self.name.server} has {limit} open channels; the limit is max_channels"
+            )
+        if word != "OK":
+            raise refusal(word, channel=self.id)
+        self._is_opened = True
+        server.channels[self.id] = self
+
+    # Sending ------------------------------------------------------------------------------------
+
+    async def send(
+        self, body: Body, *, lossless: bool = False, timeout: float | None = None
+    ) -> Result:
+        """Send a notification.
+
+        Unidirectional: S_OK, NO_LISTENERS or UNIRECTIONAL_NOTIFICATION_LOST, decided in the same
+        step that sends it; raises NotificationFailure where listeners exist and none got it. With
+        ``lossless`` nothing is sent while anyone would miss it: the call backs off and tries
+        again for up to ``timeout`` seconds (default: the operation timeout), then raises QueueFull.
+
+        Bidirectional: the first one is held until somebody answers, with or without listeners;
+        after an answer it goes to the owner only. Raises WaitingForResponse (R87).
+
+        Either way: InvalidNotificationType, NotificationTooLarge, ChannelAlreadyClosed,
+        ChannelNotOpened. A failed send leaves the channel as it was (R93).
+        """
+        self._refuse_unopened()
+        data = self._encode(body)
+        self._refuse_when_told()
+        async with self._lock:
+            if self.style is BIDIRECTIONAL:
+                word, detail = await self._send_bidirectional(data)
+            else:
+                patience = self._server.settings.operation_timeout if timeout is None else timeout
+                word, detail = await self._send_unidirectional(data, patience if lossless else None)
+        if word in SENT:
+            self._sent = True
+            return self._durable(SENT[word])
+        if word == "FAILURE":
+            self._sent = True
+        raise refusal(word, channel=self.id, detail=detail)
+
+    async def _send_unidirectional(
+        self, data: bytes, lossless_for: float | None
+    ) -> tuple[str, str]:
+        """``lossless_for``: seconds to wait for room everywhere; None sends with what there is."""
+
+        def call(op: int, stowed: Stowed) -> Call:
+            return _calls.uni_send(
+                self._server.keys, self._route, op, stowed, lossless=lossless_for is not None
+            )
+
+        stowed = await self._server.stow(data)
+        word, detail = await self._carry("send", data, stowed, call)
+        if word == "FULL":
+            patiently = AsyncRetrying(
+                retry=retry_if_result(lambda answer: answer[0] == "FULL"),
+                wait=wait_random_exponential(multiplier=0.005, max=0.5),
+                stop=stop_after_delay(lossless_for or 0),
+                retry_error_callback=lambda _: ("FULL", ""),
+            )
+            word, detail = await patiently(self._carry, "send", data, stowed, call)
+        if word in UNHEARD:
+            await self._server.discard(stowed)
+        return word, detail
+
+    async def _send_bidirectional(self, data: bytes) -> tuple[str, str]:
+        if not self._token:
+            return await self._with_body("send", data, self._offer_call)
+        word, detail = await self._with_body("send", data, self._follow_up_call)
+        while word == "MOVED":
+            self._owner_session = detail
+            word, detail = await self._with_body("send", data, self._follow_up_call)
+        return word, detail
+
+    def _offer_call(self, op: int, stowed: Stowed) -> Call:
+        self._asked = stowed.key
+        return _calls.offer(self._server.keys, self._route, op, stowed)
+
+    def _follow_up_call(self, op: int, stowed: Stowed) -> Call:
+        return _calls.follow_up(
+            self._server.keys, self.id, op, self._token, self._owner_session, stowed
+        )
+
+    # Hearing ------------------------------------------------------------------------------------
+
+    async def response(self, timeout: float | None = None) -> Response[Any]:
+        """The next response. One that closed the channel has ``is_final`` set.
+
+        Raises ResponseTimeout after ``timeout`` seconds (the channel stays open), and
+        ChannelAlreadyClosed where the channel ended without one.
+        """
+        self._refuse_unopened()
+        if self.style is not BIDIRECTIONAL:
+            raise InvalidArgument(f"channel {self.id} is unidirectional: nobody can answer (R52)")
+        if not await self._await(lambda: bool(self._arrived) or self.closing is not None, timeout):
+            raise ResponseTimeout(f"channel {self.id}: no response in {timeout:g} s", self.id)
+        if self._arrived:
+            return self._arrived.popleft()
+        assert self.closing is not None
+        by = self.closing.by or "the death of the other end"
+        raise ChannelAlreadyClosed(
+            f"channel {self.id} was closed by {by}, without a response", self.id
+        )
+
+    async def responses(self) -> AsyncIterator[Response[Any]]:
+        """Responses as they come, until the channel closes."""
+        while True:
+            try:
+                yield await self.response()
+            except ChannelAlreadyClosed:
+                return
+
+    def _hear(self, entry: Entry) -> None:
+        """A response. The first token seen is pinned: no second owner ever gets through (D15)."""
+        if self._token and entry.text("token") != self._token:
+            return
+        self._pin(entry)
+        self._arrived.append(self._notification(entry))
+        self._wake()
+
+    def _pin(self, entry: Entry) -> None:
+        self._token = entry.text("token")
+        self._owner = entry.text("registration")
+        self._owner_session = entry.text("session")
+
+    def told(self, entry: Entry) -> None:
+        """A response, or the owner's close; a final answer is a response too."""
+        if entry.text("event") == "closed" and self.closing is None:
+            token = entry.text("token")
+            if self._token and token and token != self._token:
+                return
+            waiting = list(self._arrived)
+            self._closed(self._closing(entry))
+            self._arrived.extend(waiting)
+            if "body" in entry.fields:
+                self._arrived.append(self._notification(entry))
+            self._wake()
+            return
+        super().told(entry)
+
+    def _notification(self, entry: Entry) -> Response[Any]:
+        return Response(
+            self.type,
+            entry.fields.get("body"),
+            self.id,
+            self.name,
+            self.user,
+            float(entry.text("at") or 0) / 1000,
+            self._model.response_model if self._model else None,
+            by=entry.text("user"),
+            registration=entry.text("registration"),
+            is_final=entry.text("event") == "closed",
+        )
+
+    # Ending -------------------------------------------------------------------------------------
+
+    async def close(self, reason: Body | None = None) -> Result:
+        """Close the channel; the listeners or the owner are told the reason (R94 to R98).
+
+        Raises ChannelNotOpened before anything was sent (R100: release it instead),
+        ChannelAlreadyClosed, InvalidNotificationType, NotificationTooLarge.
+        """
+        self._refuse_unopened()
+        return await super().close(reason)
+
+    async def release(self) -> Result:
+        """Let go of the channel, where it is this end's to let go (section 6 of the rules)."""
+        if not self._references:
+            self._refuse_unopened()
+        return await super().release()
+
+    def _refuse_unopened(self) -> None:
+        if not self._is_opened:
+            raise ChannelNotOpened(f"channel {self.id} is not open: await open() first", self.id)
+
+    def _close_call(self, op: int, kind: str, reason: Stowed) -> Call:
+        server = self._server
+        return _calls.source_close(
+            server.keys,
+            self._boards,
+            op,
+            kind,
+            server.session,
+            self._owner_session,
+            server.keep,
+            self._asked,
+            reason,
+        )
+
+    async def _operate(self, what: object, make: Any, *, durable: bool = False) -> tuple[str, str]:
+        word, detail = await super()._operate(what, make, durable=durable)
+        while word == "MOVED" and self._is_close(what):
+            self._owner_session = detail
+            word, detail = await super()._operate(what, make, durable=durable)
+        return word, detail
+
+    def _confirm_call(self) -> Call:
+        return _calls.confirm(self._server.keys, self.id, SOURCE, self._op, self._token)
+
+    async def _end_forgotten(self) -> None:
+        await end_channel(self._server, self.id, "abandon", self._server.session)
+
+    def _over(self) -> None:
+        self._server.channels.pop(self.id, None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.is_open:
+            return
+        try:
+            if self._sent:
+                await self.close()
+            else:
+                await self.release()
+        except TympanError:
+            if self.is_open:
+                raise

@@ -1,0 +1,96 @@
+r"""Names: ``\\server\printer`` or ``\\server``, canonical and case-folded (R2, R20, R21, D2)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from broker.errors import InvalidName
+
+MAX_SERVER = 255
+MAX_PRINTER = 220
+MAX_USER = 256
+_HOST = re.compile(r"[\w](?:[\w.-]*[\w])?", re.UNICODE)
+_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def fold(text: str) -> str:
+    """Compare form of a name or user: composed (NFC), case-folded."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """One printer, or one server where ``printer`` is empty. Both parts are folded."""
+
+    server: str
+    printer: str = ""
+
+    @classmethod
+    def parse(cls, text: str | Name | None, default_server: str | None = None) -> Name:
+        r"""Read ``\\server\printer``, ``\\server``, or None for the client's own server (R21).
+
+        Raises InvalidName for anything else (R20).
+        """
+        if isinstance(text, Name):
+            return text
+        if text is None:
+            if not default_server:
+                raise InvalidName(
+                    "no name was given and this client is bound to no server; "
+                    r"write \\server or \\server\printer, or connect with server=..."
+                )
+            text = default_server if default_server.startswith("\\\\") else "\\\\" + default_server
+        if not text.startswith("\\\\"):
+            raise InvalidName(f"{text!r} is no name: write \\\\server or \\\\server\\printer")
+        server, slash, printer = text[2:].partition("\\")
+        if slash and not printer:
+            raise InvalidName(f"{text!r} ends without a printer: write \\\\server for the server")
+        if "\\" in printer or "," in printer:
+            raise InvalidName(f"{text!r}: a printer's name holds neither a backslash nor a comma")
+        if len(printer) > MAX_PRINTER or printer != printer.strip() or _bad(printer):
+            raise InvalidName(
+                f"{text!r}: a printer's name has up to {MAX_PRINTER} printable characters "
+                "and no space at its ends"
+            )
+        return cls(_server(server, text), fold(printer))
+
+    @property
+    def of_server(self) -> Name:
+        """The server that this name belongs to."""
+        return Name(self.server)
+
+    def __str__(self) -> str:
+        return f"\\\\{self.server}" + (f"\\{self.printer}" if self.printer else "")
+
+
+def _bad(text: str) -> bool:
+    return bool(_NOT_PRINTABLE.search(text))
+
+
+def _server(server: str, whole: str) -> str:
+    """DNS name, NetBIOS name, IPv4 or IPv6 address; the one that decides the hash tag."""
+    try:
+        return str(ipaddress.ip_address(server.strip("[]")))
+    except ValueError:
+        pass
+    folded = fold(server)
+    if len(folded) > MAX_SERVER or not _HOST.fullmatch(folded):
+        raise InvalidName(f"{whole!r}: {server!r} is no DNS name, NetBIOS name or address")
+    return folded
+
+
+def parse_user(user: str) -> str:
+    r"""The folded form of a user: any principal (name, SID, ``DOMAIN\name``).
+
+    Raises InvalidName where it is empty, longer than 256 characters, not printable, ``*``, or
+    holds a bar.
+    """
+    folded = fold(user.strip()) if isinstance(user, str) else ""
+    if not folded or len(folded) > MAX_USER or folded == "*" or "|" in folded or _bad(folded):
+        raise InvalidName(
+            f"{user!r} is no user: 1 to {MAX_USER} printable characters, without '|', and not '*'"
+        )
+    return folded

@@ -1,0 +1,239 @@
+"""Notifications and responses: typed byte blobs, and the models that give them meaning.
+
+The broker never looks into a payload (R48, R134). A *model* binds a pydantic schema to a type
+GUID; the listener's end validates what arrives by it. Raw bytes are always possible.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from broker.errors import (
+    BodyGone,
+    InvalidArgument,
+    InvalidNotificationType,
+    InvalidType,
+    PayloadInvalid,
+)
+from broker.names import Name
+from broker.notification_type import NOTIFICATION_RELEASE, describe_type, parse_type
+
+
+class Payload(BaseModel):
+    """A schema bound to a notification type.
+
+    ::
+
+        class Answer(Payload, type="9e0b...-..."):
+            proceed: bool
+
+        class OutOfPaper(Payload, type="9e0b...-...", response=Answer):
+            tray: int
+
+    Both ends of a channel speak the channel's one type (R90), so a response model names the same
+    GUID. The encoding is JSON; a model of another encoding overrides :meth:`encode` and
+    :meth:`decode`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    notification_type: ClassVar[UUID]
+    response_model: ClassVar[type[Payload] | None] = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        type: str | UUID | None = None,
+        response: type[Payload] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes the class keywords; they mean something once pydantic has made the class."""
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls,
+        *,
+        type: str | UUID | None = None,
+        response: type[Payload] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if type is not None:
+            cls.notification_type = parse_type(type)
+        if response is not None:
+            if response.notification_type != cls.notification_type:
+                raise InvalidType(
+                    f"{response.__name__} answers {cls.__name__} and must be of the same type"
+                )
+            cls.response_model = response
+
+    def encode(self) -> bytes:
+        """The bytes that travel."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The inverse of :meth:`encode`; raises PayloadInvalid, which keeps the bytes."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
+                for fault in error.errors()
+            )
+            raise PayloadInvalid(f"no {cls.__name__}: {faults}", data) from None
+
+
+P = TypeVar("P", bound=Payload)
+M = TypeVar("M", bound=Payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Raw bytes of a type; with NOTIFICATION_RELEASE a close without a reason (R103)."""
+
+    type: UUID
+    body: bytes = b""
+
+
+Body = bytes | str | Payload | Data
+"""What can be sent: bytes, text (as UTF-8), a model, or bytes with a type of their own."""
+
+
+def encode(body: Body, type_: UUID) -> bytes:
+    """The bytes of a body on a channel of this type.
+
+    Raises InvalidNotificationType where the body is of another one (R90), InvalidArgument where
+    it is nothing that can be sent.
+    """
+    match body:
+        case bytes():
+            return body
+        case str():
+            return body.encode()
+        case Data():
+            data, own = body.body, body.type
+        case Payload():
+            data, own = body.encode(), type(body).notification_type
+        case _:
+            raise InvalidArgument(
+                f"a notification is bytes, text, a Payload or Data, not {type(body).__name__}"
+            )
+    if own != type_:
+        raise InvalidNotificationType(
+            f"a payload of type {describe_type(own)} does not belong on a channel of type "
+            f"{describe_type(type_)}"
+        )
+    return data
+
+
+def model_of(type_: str | UUID | type[Payload]) -> tuple[UUID, type[Payload] | None]:
+    """A type as the caller may name it: GUID, alias or model."""
+    if isinstance(type_, type):
+        guid: UUID | None = getattr(type_, "notification_type", None)
+        if not issubclass(type_, Payload) or guid is None:
+            raise InvalidType(f"{type_.__name__} names no type: class ...(Payload, type='<GUID>')")
+        return guid, type_
+    return parse_type(type_), None
+
+
+@dataclass(slots=True)
+class Notification(Generic[P]):
+    """What arrived: bytes, their type, and where they come from.
+
+    For a unidirectional listener there is no channel to answer on (R51, R52); ``channel`` is the
+    id only. ``data`` is None for a NOTIFICATION_RELEASE, and for a large payload that outlived
+    its time in Redis; then :attr:`body` and what builds on it raise BodyGone.
+    """
+
+    type: UUID
+    data: bytes | None
+    channel: str
+    name: Name
+    user: str | None
+    """The channel's target user; None where it speaks to all."""
+    at: float
+    """When Redis took it, in seconds of its clock."""
+    model: builtins.type[P] | None = field(default=None, repr=False)
+    references: int = field(default=0, compare=False)
+    """Open acquire_data calls."""
+
+    @property
+    def is_release(self) -> bool:
+        """Whether this is NOTIFICATION_RELEASE."""
+        return self.type == NOTIFICATION_RELEASE
+
+    @property
+    def body(self) -> bytes:
+        """The bytes, empty for a NOTIFICATION_RELEASE; raises BodyGone where Redis lost them."""
+        if self.data is None and not self.is_release:
+            raise BodyGone(
+                f"channel {self.channel}: the payload was kept by reference and is no longer in "
+                "Redis (see the setting keep_body)"
+            )
+        return self.data or b""
+
+    @property
+    def text(self) -> str:
+        """The bytes as UTF-8; raises PayloadInvalid where they are none, BodyGone."""
+        try:
+            return self.body.decode()
+        except UnicodeDecodeError as error:
+            raise PayloadInvalid(f"the payload is no UTF-8 text: {error}", self.body) from None
+
+    @property
+    def payload(self) -> P:
+        """The validated model that the registration named; raises PayloadInvalid, BodyGone."""
+        if self.model is None:
+            raise InvalidType("no model was named at registration: use .data, or .decode(Model)")
+        return self.model.decode(self.body)
+
+    @overload
+    def decode(self, model: builtins.type[M]) -> M: ...
+    @overload
+    def decode(self) -> P: ...
+    def decode(self, model: builtins.type[Payload] | None = None) -> Payload:
+        """The payload as this model; raises PayloadInvalid."""
+        return self.payload if model is None else model.decode(self.body)
+
+    def acquire_data(self) -> tuple[bytes | None, int, UUID]:
+        """Bytes, size and type; counts as a reference until :meth:`release_data` (R119, R120)."""
+        size = len(self.body)
+        self.references += 1
+        return self.data, size, self.type
+
+    def release_data(self) -> None:
+        """Undo one :meth:`acquire_data`; without one it raises InvalidArgument."""
+        if self.references == 0:
+            raise InvalidArgument("release_data without acquire_data")
+        self.references -= 1
+
+
+@dataclass(slots=True)
+class Response(Notification[P]):
+    """What the owner of a dialog answered."""
+
+    by: str = ""
+    """The owner's user."""
+    registration: str = ""
+    is_final: bool = False
+    """Whether it closed the channel: it was given as the close reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a channel ended, as one end is told (R95, R96)."""
+
+    channel: str
+    reason: Notification[Any]
+    """The closer's data unchanged, or a NOTIFICATION_RELEASE without bytes."""
+    by: str | None
+    """``source``, the user who closed or acquired it, or None where the other end died."""
+    acquired: bool = False
+    """Whether this end lost the race: somebody else owns the dialog."""

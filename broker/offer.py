@@ -1,0 +1,200 @@
+"""Offers: the listener's end of a bidirectional channel. The first to respond owns the dialog."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic
+
+from broker import _calls
+from broker._calls import NO_BODY, Handle, Route, Stowed
+from broker._end import End
+from broker._entries import Entry
+from broker._keys import EVERYONE, channel_audiences
+from broker._outcomes import SENT, refusal
+from broker._scripts import Call
+from broker.conversation import BIDIRECTIONAL
+from broker.errors import (
+    CallAlreadyParked,
+    ChannelAcquired,
+    ChannelAlreadyClosed,
+    ResponseTimeout,
+)
+from broker.names import Name
+from broker.notification import Body, Closing, Notification, P
+from broker.results import Result
+
+if TYPE_CHECKING:
+    from broker.registration import Registration
+
+
+class Offer(End[Notification[P]], Generic[P]):
+    """A question that this listener may answer: its own handle to the channel.
+
+    The handle comes with its initial notification and stays the same object for the whole dialog
+    (R12, R116).
+    """
+
+    def __init__(self, registration: Registration[P], entry: Entry) -> None:
+        name = Name(registration.plan.name.server, entry.text("printer"))
+        super().__init__(registration.server, entry.text("channel"), name, registration.plan.type)
+        self.registration = registration
+        self._target = entry.text("user")
+        audiences = channel_audiences(name, self.type, BIDIRECTIONAL, self._target)
+        self._handle = Handle(
+            registration.id,
+            registration.plan.user,
+            self._server.session,
+            entry.text("source"),
+            Route.of(self._server.keys, self.id, name.printer, self._target, audiences),
+            entry.reference,
+        )
+        self._token = ""
+        self._first_fetched = False
+        self._parked = False
+        self.notification: Notification[P] = self._notification(entry)
+        """The initial notification; every listener sees the same bytes (R67)."""
+
+    @property
+    def payload(self) -> P:
+        """The initial notification's validated model; raises PayloadInvalid."""
+        return self.notification.payload
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this listener owns the dialog."""
+        return bool(self._token)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this end was told that another listener was first."""
+        return self.closing is not None and self.closing.acquired
+
+    @property
+    def _me(self) -> str:
+        return self._handle.registration
+
+    # Answering ----------------------------------------------------------------------------------
+
+    async def respond(self, body: Body) -> Result:
+        """Answer. The first answer on a channel acquires it (R76); later ones carry the dialog on.
+
+        Raises ChannelAcquired where another listener was first: the data reached nobody (R82).
+        Raises ChannelAlreadyClosed, CallInProgress (R88), InvalidNotificationType,
+        NotificationTooLarge; a failed answer leaves the channel as it was (R93).
+        """
+        data = self._encode(body)
+        self._refuse_when_told()
+        async with self._lock:
+            self._server.dialogs[self.id, self._me] = self
+            word, detail = await self._with_body("respond", data, self._respond_call)
+            if word != "OK" and not self._token:
+                self._server.dialogs.pop((self.id, self._me), None)
+        if word == "ACQUIRED":
+            self._lost_to(detail)
+        if word != "OK":
+            raise refusal(word, channel=self.id, detail=detail, me=self._me)
+        self._token = detail
+        return self._durable(SENT[word])
+
+    async def decline(self) -> Result:
+        """Leave the channel to the others; the source is not told (R79 to R81)."""
+        return await self.close()
+
+    async def follow_up(self, timeout: float | None = None) -> Notification[P]:
+        """The source's next notification in the dialog.
+
+        Raises ResponseTimeout after ``timeout`` seconds, ChannelAlreadyClosed at the dialog's end.
+        """
+        if not await self._await(lambda: bool(self._arrived) or self.closing is not None, timeout):
+            raise ResponseTimeout(f"channel {self.id}: nothing came in {timeout:g} s", self.id)
+        if self._arrived:
+            return self._arrived.popleft()
+        assert self.closing is not None
+        raise ChannelAlreadyClosed(
+            f"channel {self.id} was closed by {self.closing.by or 'the death of the other end'}",
+            self.id,
+        )
+
+    async def follow_ups(self) -> AsyncIterator[Notification[P]]:
+        """The source's further notifications, until the dialog ends."""
+        while True:
+            try:
+                yield await self.follow_up()
+            except ChannelAlreadyClosed:
+                return
+
+    async def exchange(self, body: Body = b"") -> tuple[Offer[P] | None, Notification[Any]]:
+        """The wire protocol's one call for both directions: answer, then wait for what comes next.
+
+        The first call on a handle ignores ``body`` and returns the initial notification (R75).
+        Returns this handle and the next notification, or None and the final data: a
+        NOTIFICATION_RELEASE where another listener acquired the channel (R84). One call at a
+        time: a second raises CallAlreadyParked and leaves the first.
+        """
+        if self._parked:
+            raise CallAlreadyParked(f"channel {self.id}: a call waits on this handle already")
+        self._parked = True
+        try:
+            first, self._first_fetched = not self._first_fetched, True
+            if first and self.closing is None:
+                return self, self.notification
+            if self.closing is None:
+                with contextlib.suppress(ChannelAcquired):
+                    await self.respond(body)
+            await self._await(lambda: bool(self._arrived) or self.closing is not None, None)
+            if self._arrived:
+                return self, self._arrived.popleft()
+            assert self.closing is not None
+            return None, self.closing.reason
+        finally:
+            self._parked = False
+
+    def _respond_call(self, op: int, stowed: Stowed) -> Call:
+        return _calls.respond(self._server.keys, self._handle, op, self._server.keep, stowed)
+
+    # Being told ---------------------------------------------------------------------------------
+
+    def withdrawn(self, entry: Entry) -> None:
+        """The question is over: acquired (perhaps by us), or closed by its source."""
+        if entry.text("event") != "acquired":
+            self._closed(self._closing(entry))
+        elif entry.text("registration") != self._me:
+            self._lost_to(entry.text("user"))
+
+    def _lost_to(self, user: str) -> None:
+        self._closed(Closing(self.id, self._release_notice(), user or None, acquired=True))
+
+    def _hear(self, entry: Entry) -> None:
+        self._arrived.append(self._notification(entry))
+        self._wake()
+
+    def _notification(self, entry: Entry) -> Notification[P]:
+        return Notification(
+            self.type,
+            entry.fields.get("body"),
+            self.id,
+            self.name,
+            None if self._target == EVERYONE else self._target,
+            float(entry.text("at") or 0) / 1000,
+            self.registration.model,
+        )
+
+    # Ending -------------------------------------------------------------------------------------
+
+    def _close_call(self, op: int, kind: str, reason: Stowed) -> Call:
+        return _calls.listener_close(
+            self._server.keys, self._handle, op, kind, self._server.keep, reason
+        )
+
+    def _confirm_call(self) -> Call:
+        return _calls.confirm(self._server.keys, self.id, self._me, self._op, self._token)
+
+    async def _end_forgotten(self) -> None:
+        await self._server.ask(lambda: self._close_call(self._op, "abandon", NO_BODY))
+
+    def _over(self) -> None:
+        self._server.dialogs.pop((self.id, self._me), None)
+
+    def __repr__(self) -> str:
+        return f"<Offer {self.id} of {self.name} to {self.registration.plan.user}>"

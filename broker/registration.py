@@ -1,0 +1,375 @@
+"""Registrations: what a listener hears, and where it takes what came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self
+from uuid import UUID
+
+from broker import _calls
+from broker._entries import Entry
+from broker._keys import EVERYONE, grant_field
+from broker._plan import RegistrationPlan
+from broker._room import Room
+from broker._server import Server, new_id
+from broker.conversation import ALL_USERS, BIDIRECTIONAL, Style, UserFilter
+from broker.errors import (
+    AlreadyRegistered,
+    AlreadyUnregistered,
+    CallAlreadyParked,
+    InvalidArgument,
+    NotRegistered,
+    RegistrationEnded,
+    TympanError,
+)
+from broker.names import Name
+from broker.notification import Notification, P
+from broker.offer import Offer
+from broker.results import ALREADY_UNREGISTERED, NOT_REGISTERED, S_OK, Result
+from broker.rights import needed
+
+if TYPE_CHECKING:
+    from broker._dispatch import Dispatcher
+
+
+class Registration(Generic[P]):
+    """One registration object: register, take what comes, unregister; then perhaps again (R36).
+
+    Iterate over it, or :meth:`fetch` one by one. A unidirectional one yields notifications, a
+    bidirectional one offers.
+    """
+
+    def __init__(self, server: Server, name: Name, model: type[P] | None) -> None:
+        self.server = server
+        self.name = name
+        self.model: type[P] | None = model
+        self.id = ""
+        self.buffer = server.settings.buffer
+        self.rooms: list[Room] = []
+        self._plan: RegistrationPlan | None = None
+        self._state = "new"
+        self._cause: TympanError | None = None
+        self._why = ""
+        self._fetcher: asyncio.Future[None] | None = None
+        self._is_fetching = False
+        self._head_is_counted = False
+        self._notifications: deque[tuple[Room | None, Notification[P]]] = deque()
+        self._new_offers: deque[Offer[P]] = deque()
+        self._offers: dict[str, Offer[P]] = {}
+        self._dispatcher: Dispatcher | None = None
+
+    @property
+    def plan(self) -> RegistrationPlan:
+        """What it is registered for; raises NotRegistered before the first time."""
+        if self._plan is None:
+            raise NotRegistered("this registration object was never registered")
+        return self._plan
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether it was registered, or tried to be."""
+        return self._plan is not None
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it stands now."""
+        return self._state == "registered"
+
+    @property
+    def unread(self) -> int:
+        """What waits here to be fetched."""
+        return len(self._notifications) + len(self._new_offers)
+
+    @property
+    def denied(self) -> int:
+        """Notifications that this registration missed because its buffer was full."""
+        return sum(place.denied for place in self.rooms)
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        type_: UUID,
+        *,
+        user: str,
+        user_filter: UserFilter,
+        style: Style,
+        printers: bool = False,
+        buffer: int | None = None,
+    ) -> None:
+        """Register as ``user``, who stays the user whatever becomes of the connection (R14).
+
+        Raises AlreadyRegistered (R23), AccessDenied (R17 to R19), MaxRegistrationCountExceeded.
+        After a failure nothing is delivered here (R25).
+        """
+        if self._state == "registered":
+            raise AlreadyRegistered(f"registration {self.id} stands already", self.id)
+        if printers and self.name.printer:
+            raise InvalidArgument(
+                f"printers=True hears all printers of a server; {self.name} is a printer"
+            )
+        all_users = user_filter is ALL_USERS
+        strict = self.server.settings.strict_rights
+        self._plan = RegistrationPlan(
+            self.name,
+            type_,
+            style,
+            user,
+            user_filter,
+            printers,
+            grant_field(self.name.printer, user) if all_users else "",
+            int(needed(self.name, strict=strict)) if all_users else 0,
+        )
+        self.buffer = self.server.settings.buffer if buffer is None else buffer
+        if self.buffer < 1:
+            raise InvalidArgument(f"buffer={self.buffer}: a registration holds at least 1")
+        self._notifications.clear()
+        self._head_is_counted = False
+        await self._join()
+
+    async def _join(self) -> None:
+        self.id = new_id()
+        self.rooms = []
+        self._new_offers.clear()
+        self._offers = {}
+        self._state = "registering"
+        try:
+            await self.server.listening.join(self)
+        except BaseException:
+            self._state = "new"
+            await self.server.listening.leave(self)
+            raise
+        self._state = "registered"
+
+    def record(self, session: str) -> dict[str, Any]:
+        """What Redis keeps of it."""
+        plan = self.plan
+        return {
+            "printer": plan.name.printer,
+            "type": str(plan.type),
+            "style": plan.style.word,
+            "user": plan.user,
+            "filter": int(plan.user_filter),
+            "printers": plan.printers,
+            "buffer": self.buffer,
+            "session": session,
+        }
+
+    async def unregister(self) -> Result:
+        """End the registration; returns at once, also while a fetch waits (R30).
+
+        The waiting fetch ends with RegistrationEnded (R31). Undelivered notifications are dropped
+        (R33); dialogs that were handed out go on (R34). Returns S_OK; ALREADY_UNREGISTERED or
+        NOT_REGISTERED with success severity where there was nothing to end (R28, R29).
+        """
+        if self._state == "new":
+            return NOT_REGISTERED
+        if self._state == "ended":
+            return ALREADY_UNREGISTERED
+        self.ended("it was unregistered")
+        await self.server.listening.leave(self)
+        server, plan, id_ = self.server, self.plan, self.id
+        word, *_ = await server.ask_anew(
+            lambda: _calls.unregister(server.keys, id_, plan, "unregister", server.session)
+        )
+        return S_OK if word == "OK" else ALREADY_UNREGISTERED
+
+    def ended(self, why: str, cause: TympanError | None = None) -> None:
+        """It stands no more: unregistered, revoked, or not to be renewed."""
+        self._state, self._why, self._cause = "ended", why, cause
+        self._notifications.clear()
+        self._head_is_counted = False
+        for offer in list(self._new_offers):
+            self._offers.pop(offer.id, None)
+        self._new_offers.clear()
+        self._wake()
+
+    def session_lapsed(self) -> None:
+        """Its process was declared dead: what was open here is over; it will register again.
+
+        Notifications that were accepted before, and are here, stay to be fetched.
+        """
+        self._notifications = deque((None, each) for _, each in self._notifications)
+        self._head_is_counted = False
+        for offer in list(self._offers.values()):
+            offer.peer_died()
+        self._new_offers.clear()
+        self._offers = {}
+
+    async def renew(self) -> None:
+        """Register anew, as the same user, under a new id."""
+        if self._state != "ended":
+            await self._join()
+            self._wake()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.close()
+        if self._state not in ("new", "ended"):
+            await self.unregister()
+
+    # What comes ---------------------------------------------------------------------------------
+
+    def arrived(self, place: Room, entry: Entry) -> None:
+        """A unidirectional notification was accepted."""
+        user = entry.text("user")
+        notification: Notification[P] = Notification(
+            self.plan.type,
+            entry.fields.get("body"),
+            entry.text("channel"),
+            Name(self.name.server, entry.text("printer")),
+            None if user == EVERYONE else user,
+            float(entry.text("at") or 0) / 1000,
+            self.model,
+        )
+        self._notifications.append((place, notification))
+        self._wake()
+
+    def offered(self, entry: Entry) -> None:
+        """A question is open; the same one is offered once (R72)."""
+        channel = entry.text("channel")
+        if channel in self._offers or self._state not in ("registering", "registered"):
+            return
+        offer: Offer[P] = Offer(self, entry)
+        self._offers[channel] = offer
+        self._new_offers.append(offer)
+        self._wake()
+
+    def withdrawn(self, entry: Entry) -> None:
+        """A question is over. One that nobody has fetched yet is never handed out."""
+        offer = self._offers.pop(entry.text("channel"), None)
+        if offer is None:
+            return
+        if offer in self._new_offers:
+            self._new_offers.remove(offer)
+        offer.withdrawn(entry)
+        if self._state == "ended" and not self._offers:
+            self.server.spawn(self.server.listening.leave(self))
+
+    def open_offers(self) -> set[str]:
+        """Channels whose fate still concerns this registration."""
+        return set(self._offers)
+
+    def _wake(self) -> None:
+        if self._fetcher is not None and not self._fetcher.done():
+            self._fetcher.set_result(None)
+
+    # Fetching -----------------------------------------------------------------------------------
+
+    async def fetch(self, timeout: float | None = None) -> Notification[P] | Offer[P] | None:
+        """The next notification or offer; None after ``timeout`` seconds.
+
+        One fetch at a time: a second raises CallAlreadyParked and leaves the first (R63, R73).
+        Raises NotRegistered or AlreadyUnregistered where it does not stand (R37), and
+        RegistrationEnded where it ends meanwhile (R31).
+        """
+        with self._parked():
+            if not await self._ready(timeout):
+                return None
+            if self._new_offers:
+                return self._new_offers.popleft()
+            return await self._take()
+
+    async def fetch_offers(self, timeout: float | None = None) -> list[Offer[P]]:
+        """All offers not fetched yet (R71); none after the timeout. Otherwise as :meth:`fetch`."""
+        if self.plan.style is not BIDIRECTIONAL:
+            raise InvalidArgument(f"registration {self.id} is unidirectional: it gets no offers")
+        with self._parked():
+            if not await self._ready(timeout):
+                return []
+            offers = list(self._new_offers)
+            self._new_offers.clear()
+            return offers
+
+    @contextlib.contextmanager
+    def _parked(self) -> Iterator[None]:
+        self._refuse_ended()
+        if self._is_fetching:
+            raise CallAlreadyParked(
+                f"registration {self.id}: a fetch waits already; one at a time", self.id
+            )
+        self._is_fetching = True
+        try:
+            yield
+        finally:
+            self._is_fetching = False
+
+    async def _take(self) -> Notification[P]:
+        """The head of the queue. It leaves the queue last: a cancelled fetch loses nothing."""
+        place, notification = self._notifications[0]
+        if place is not None and not self._head_is_counted:
+            place.taken += 1
+            self._head_is_counted = True
+            if place.is_short:
+                await self.server.listening.written(place, self)
+        if not self._notifications:  # it ended meanwhile
+            self._refuse_ended()
+        self._notifications.popleft()
+        self._head_is_counted = False
+        return notification
+
+    async def _ready(self, timeout: float | None) -> bool:
+        """Park until something is there; False after the timeout."""
+        loop = asyncio.get_running_loop()
+        due = None if timeout is None else loop.time() + timeout
+        while not self.unread:
+            self._fetcher = loop.create_future()
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._fetcher
+            except TimeoutError:
+                return bool(self.unread)
+            finally:
+                self._fetcher = None
+            if self._state == "ended":
+                raise RegistrationEnded(
+                    f"registration {self.id} for {self.name} ended: {self._why}", self.id
+                ) from self._cause
+        return True
+
+    def _refuse_ended(self) -> None:
+        if self._state == "new":
+            raise NotRegistered("this registration object is not registered")
+        if self._state == "ended":
+            if self._why == "it was unregistered":
+                raise AlreadyUnregistered(f"registration {self.id} was unregistered", self.id)
+            raise RegistrationEnded(
+                f"registration {self.id} for {self.name} ended: {self._why}", self.id
+            ) from self._cause
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._all()
+
+    async def _all(self) -> AsyncIterator[Any]:
+        while True:
+            try:
+                item = await self.fetch()
+            except (AlreadyUnregistered, RegistrationEnded):
+                if self._cause is None and self._why == "it was unregistered":
+                    return
+                raise
+            if item is not None:
+                yield item
+
+    # Callbacks ----------------------------------------------------------------------------------
+
+    def dispatch_to(self, make: Callable[[Registration[P]], Dispatcher]) -> None:
+        """Hand what comes to a callback, from now on."""
+        self._dispatcher = make(self)
+
+    @property
+    def callback_references(self) -> int:
+        """References that the broker holds on the callback: one, and one for each live channel."""
+        return self._dispatcher.references if self._dispatcher is not None else 0
