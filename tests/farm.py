@@ -1,0 +1,142 @@
+"""What tests hold their conversations on: a backend, and a farm of brokers on it.
+
+Every farm has a namespace of its own, so that tests share a server without meeting. When a farm
+closes, no key may be left that has neither a time to live nor a place on the permanent list.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Protocol, Self
+from uuid import UUID
+
+import redis.asyncio
+
+from broker import BIDIRECTIONAL, Broker, Channel, Offer, Payload, Registration
+from broker.memory import MemoryRedis
+from tests.servers import RedisServer
+
+TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01")
+OTHER_TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a02")
+PRINTER = r"\\print01\laser-3"
+OTHER_PRINTER = r"\\print01\laser-4"
+SERVER = r"\\print01"
+PATIENCE = 10.0
+"""Seconds that a test waits for what must come."""
+PERMANENT = ("meta", "opened", "grants", "servers")
+"""Last parts of keys that may stay when nobody holds anything."""
+
+
+class Answer(Payload, type=TYPE):
+    """A response of the tests' type."""
+
+    proceed: bool
+
+
+class OutOfPaper(Payload, type=TYPE, response=Answer):
+    """A notification of the tests' type."""
+
+    tray: int
+    question: str = "Continue on A3?"
+
+
+class Backend(Protocol):
+    """Where a farm lives."""
+
+    name: str
+
+    def broker(self, **options: Any) -> Broker:
+        """A broker, not entered yet."""
+
+    def client(self) -> redis.asyncio.Redis:
+        """A plain client to look at the keys."""
+
+
+class MemoryBackend:
+    """The public in-memory double."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.redis = MemoryRedis()
+
+    def broker(self, **options: Any) -> Broker:
+        return self.redis.broker(**options)
+
+    def client(self) -> redis.asyncio.Redis:
+        return self.redis.client()
+
+
+class RedisBackend:
+    """A real redis-server."""
+
+    name = "redis"
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+
+    def broker(self, **options: Any) -> Broker:
+        return Broker.connect(self.server.url, **options)
+
+    def client(self) -> redis.asyncio.Redis:
+        return redis.asyncio.Redis.from_url(self.server.url, protocol=2)
+
+
+class Farm:
+    """Brokers on one backend, in one namespace: each is a process of its own to the others."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.namespace = f"t{secrets.token_hex(4)}"
+        self.brokers: list[Broker] = []
+        self.client = backend.client()
+
+    async def broker(self, user: str = "alice", **options: Any) -> Broker:
+        """Another process: a broker, entered, closed with the farm."""
+        broker = self.backend.broker(user=user, namespace=self.namespace, **options)
+        await broker.start()
+        self.brokers.append(broker)
+        return broker
+
+    async def administrator(self, user: str = "admin", *names: str, **options: Any) -> Broker:
+        """The same, with grants to administer the names (default: printer and server)."""
+        broker = await self.broker(user, **options)
+        for name in names or (PRINTER, SERVER):
+            await broker.grant(name, user, "administer")
+        return broker
+
+    async def question(
+        self, source: Broker, body: bytes = b"continue?", user: str = "alice", name: str = PRINTER
+    ) -> Channel:
+        """An open bidirectional channel with its initial notification sent."""
+        channel = await source.open_channel(name, TYPE, user=user, style=BIDIRECTIONAL)
+        await channel.send(body)
+        return channel
+
+    async def offered(self, registration: Registration[Any]) -> Offer[Any]:
+        """The next offer of a registration."""
+        offer = await registration.fetch(PATIENCE)
+        assert isinstance(offer, Offer), f"no offer within {PATIENCE:g} s"
+        return offer
+
+    async def keys(self) -> list[str]:
+        """All keys of this farm."""
+        return sorted([key.decode() async for key in self.client.scan_iter(f"{self.namespace}:*")])
+
+    async def close(self) -> None:
+        """Close all brokers, and check that nothing is left behind."""
+        for broker in self.brokers:
+            await broker.close()
+        left = [
+            key
+            for key in await self.keys()
+            if key.rsplit(":", 1)[-1] not in PERMANENT and await self.client.ttl(key) < 0
+        ]
+        await self.client.aclose()
+        assert not left, f"keys without an owner and without a time to live: {left}"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
