@@ -17,7 +17,7 @@ from uuid import UUID
 from broker import results
 from broker._calls import NO_BODY, Stowed
 from broker._entries import Entry
-from broker._outcomes import CLOSED, NUMBERED, refusal
+from broker._outcomes import CLOSED, NUMBERED, closer_detail, refusal
 from broker._scripts import Call
 from broker._server import Server
 from broker.errors import (
@@ -92,10 +92,9 @@ class End(ABC, Generic[N]):
                 f"channel {self.id}: the broker dropped this reference when it told of the close",
                 self.id,
             )
-        async with self._lock:
-            word, detail = await self._operate(
-                "release", lambda op: self._close_call(op, "release", NO_BODY)
-            )
+        word, detail = await self._operate(
+            "release", lambda op: self._close_call(op, "release", NO_BODY)
+        )
         if word not in CLOSED:
             raise refusal(word, channel=self.id, detail=detail, me=self._me)
         self._end_here()
@@ -127,17 +126,22 @@ class End(ABC, Generic[N]):
     async def _operate(
         self, what: object, make: Callable[[int], Call], *, durable: bool = False
     ) -> tuple[str, str]:
-        """Run one numbered operation; its word and detail. Call it with the lock held.
+        """Run one numbered operation; its word and detail. One at a time.
 
         An earlier one whose outcome is unknown is settled first; if it is the same one, its first
         answer is this one's.
         """
-        if self._unsettled is not None:
-            unsettled, op, call = self._unsettled
-            answer = await self._numbered(unsettled, op, call, durable)
-            if unsettled == what:
-                return answer
-        return await self._numbered(what, self._op + 1, make, durable)
+        async with self._lock:
+            if self._unsettled is not None:
+                unsettled, op, call = self._unsettled
+                answer = await self._numbered(unsettled, op, call, durable)
+                if unsettled == what:
+                    return answer
+            word, detail = await self._numbered(what, self._op + 1, make, durable)
+            while word == "MOVED":
+                self._moved(detail)
+                word, detail = await self._numbered(what, self._op + 1, make, durable)
+            return word, detail
 
     async def _numbered(
         self, what: object, op: int, make: Callable[[int], Call], durable: bool
@@ -193,10 +197,9 @@ class End(ABC, Generic[N]):
         self._not_inside_closed("close")
         data = self._encode_reason(reason)
         self._refuse_when_told()
-        async with self._lock:
-            word, detail = await self._with_body(
-                "close", data, lambda op, stowed: self._close_call(op, "close", stowed)
-            )
+        word, detail = await self._with_body(
+            "close", data, lambda op, stowed: self._close_call(op, "close", stowed)
+        )
         if word not in CLOSED:
             raise refusal(word, channel=self.id, detail=detail, me=self._me)
         self._end_here()
@@ -215,8 +218,17 @@ class End(ABC, Generic[N]):
 
     def _refuse_when_told(self) -> None:
         if self.closing is not None and not self.closing.acquired:
-            who = self.closing.by or "the death of the other end"
-            raise ChannelAlreadyClosed(f"channel {self.id} was closed by {who}", self.id)
+            raise self._is_over()
+
+    def _is_over(self) -> ChannelAlreadyClosed:
+        """The error for a channel of whose end this end was told."""
+        by = self.closing.by if self.closing is not None else None
+        who = {None: "ended with the death of the other end", self._me: "was closed here before"}
+        return ChannelAlreadyClosed(
+            f"channel {self.id} {who.get(by, f'was closed by {by}')}",
+            self.id,
+            None if by is None else closer_detail(by, self._me),
+        )
 
     # What is told -------------------------------------------------------------------------------
 
@@ -317,6 +329,10 @@ class End(ABC, Generic[N]):
     @abstractmethod
     def _close_call(self, op: int, kind: str, reason: Stowed) -> Call:
         """Close, release."""
+
+    @abstractmethod
+    def _moved(self, session: str) -> None:
+        """The other end lives in another session now."""
 
     @abstractmethod
     def _confirm_call(self) -> Call:

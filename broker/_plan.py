@@ -22,8 +22,8 @@ class RegistrationPlan:
     user: str
     user_filter: UserFilter
     printers: bool
-    right: str
     needed: int
+    """Mask of the right that it stands on; 0 for none."""
 
     @cached_property
     def audiences(self) -> tuple[Audience, ...]:
@@ -31,6 +31,11 @@ class RegistrationPlan:
         return registration_audiences(
             self.name, self.type, self.style, self.user, self.user_filter, printers=self.printers
         )
+
+    @property
+    def right(self) -> str:
+        """The field in ``grants`` that must hold it, or empty."""
+        return grant_field(self.name.printer, self.user) if self.needed else ""
 
     @property
     def count(self) -> str:
@@ -44,14 +49,12 @@ class RegistrationPlan:
     @classmethod
     def of_record(cls, server: str, record: dict[str, Any]) -> RegistrationPlan:
         """The plan behind a record in ``registrations``."""
-        user_filter = UserFilter(record["filter"])
         return cls(
             Name(server, record["printer"]),
             UUID(record["type"]),
             Style.from_word(record["style"]),
             record["user"],
-            user_filter,
+            UserFilter(record["filter"]),
             record["printers"],
-            grant_field(record["printer"], record["user"]) if user_filter else "",
-            0,
+            record["needed"],
         )

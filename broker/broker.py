@@ -31,7 +31,7 @@ from broker.inventory import ChannelFacts, Grant, RegistrationFacts, Utterance
 from broker.names import Name, parse_user
 from broker.notification import Payload, model_of
 from broker.registration import Registration
-from broker.rights import Right, needed, parse_right
+from broker.rights import Right, parse_right
 from broker.settings import Settings, default_url
 
 P = TypeVar("P", bound=Payload)
@@ -366,11 +366,9 @@ class Broker:
         """Take a right away; registrations that stood on it end. Returns what is left."""
         left = await self._change_rights(name, user, right, give=False)
         parsed, who = self._name(name), parse_user(user)
-        if not needed(parsed, strict=self.settings.strict_rights) & ~left:
-            return left
         server = await self.server(parsed)
         for facts in await inventory.read_registrations(server):
-            if (facts.name, facts.user, facts.user_filter) == (parsed, who, ALL_USERS):
+            if (facts.name, facts.user) == (parsed, who) and facts.needed & ~left:
                 await end_registration(server, facts.id, "revoke", facts.session)
         return left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import cached_property
 from types import TracebackType
@@ -39,7 +40,7 @@ from broker.errors import (
 from broker.names import Name
 from broker.notification import Body, Payload, Response
 from broker.results import Result
-from broker.rights import needed
+from broker.rights import to_administer
 from broker.settings import Role
 
 UNHEARD = frozenset({"NO_LISTENERS", "FAILURE", "FULL"})
@@ -72,6 +73,7 @@ class Channel(End[Response[Any]]):
         self._asked: str | None = None
         self._model = model
         self._sent = False
+        self._sending = asyncio.Lock()
         self._token = ""
         self._owner = ""
         self._owner_session = ""
@@ -124,7 +126,7 @@ class Channel(End[Response[Any]]):
         limit = server.settings.max_channels
 
         right = grant_field(self.name.printer, self.opened_by) if all_users else ""
-        mask = needed(self.name, strict=server.settings.strict_rights) if all_users else 0
+        mask = to_administer(self.name, strict=server.settings.strict_rights) if all_users else 0
         where = subject(self.name, self.type, self.style, self._target)
 
         def call() -> Call:
@@ -179,7 +181,7 @@ class Channel(End[Response[Any]]):
         self._refuse_unopened()
         data = self._encode(body)
         self._refuse_when_told()
-        async with self._lock:
+        async with self._sending:
             if self.style is BIDIRECTIONAL:
                 word, detail = await self._send_bidirectional(data)
             else:
@@ -219,11 +221,10 @@ class Channel(End[Response[Any]]):
     async def _send_bidirectional(self, data: bytes) -> tuple[str, str]:
         if not self._token:
             return await self._with_body("send", data, self._offer_call)
-        word, detail = await self._with_body("send", data, self._follow_up_call)
-        while word == "MOVED":
-            self._owner_session = detail
-            word, detail = await self._with_body("send", data, self._follow_up_call)
-        return word, detail
+        return await self._with_body("send", data, self._follow_up_call)
+
+    def _moved(self, session: str) -> None:
+        self._owner_session = session
 
     def _offer_call(self, op: int, stowed: Stowed) -> Call:
         self._asked = stowed.key
@@ -249,11 +250,7 @@ class Channel(End[Response[Any]]):
             raise ResponseTimeout(f"channel {self.id}: no response in {timeout:g} s", self.id)
         if self._arrived:
             return self._arrived.popleft()
-        assert self.closing is not None
-        by = self.closing.by or "the death of the other end"
-        raise ChannelAlreadyClosed(
-            f"channel {self.id} was closed by {by}, without a response", self.id
-        )
+        raise self._is_over()
 
     async def responses(self) -> AsyncIterator[Response[Any]]:
         """Responses as they come, until the channel closes."""
@@ -339,13 +336,6 @@ class Channel(End[Response[Any]]):
             self._asked,
             reason,
         )
-
-    async def _operate(self, what: object, make: Any, *, durable: bool = False) -> tuple[str, str]:
-        word, detail = await super()._operate(what, make, durable=durable)
-        while word == "MOVED" and self._is_close(what):
-            self._owner_session = detail
-            word, detail = await super()._operate(what, make, durable=durable)
-        return word, detail
 
     def _confirm_call(self) -> Call:
         return _calls.confirm(self._server.keys, self.id, SOURCE, self._op, self._token)

@@ -65,6 +65,8 @@ class RegistrationFacts:
     user: str
     user_filter: UserFilter
     printers: bool
+    needed: Right
+    """The right that it stands on."""
     buffer: int
     session: str
     since: float
@@ -153,6 +155,7 @@ async def read_registrations(server: Server) -> list[RegistrationFacts]:
                 record["user"],
                 UserFilter(record["filter"]),
                 record["printers"],
+                Right(record["needed"]),
                 record["buffer"],
                 record["session"],
                 record["since"] / 1000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic
@@ -52,6 +53,7 @@ class Offer(End[Notification[P]], Generic[P]):
         self._token = ""
         self._first_fetched = False
         self._parked = False
+        self._answering = asyncio.Lock()
         self.notification: Notification[P] = self._notification(entry)
         """The initial notification; every listener sees the same bytes (R67)."""
 
@@ -85,16 +87,18 @@ class Offer(End[Notification[P]], Generic[P]):
         """
         data = self._encode(body)
         self._refuse_when_told()
-        async with self._lock:
+        async with self._answering:
             self._server.dialogs[self.id, self._me] = self
-            word, detail = await self._with_body("respond", data, self._respond_call)
-            if word != "OK" and not self._token:
-                self._server.dialogs.pop((self.id, self._me), None)
+            try:
+                word, detail = await self._with_body("respond", data, self._respond_call)
+                self._token = detail if word == "OK" else self._token
+            finally:
+                if not self._token and self._unsettled is None:
+                    self._server.dialogs.pop((self.id, self._me), None)
         if word == "ACQUIRED":
             self._lost_to(detail)
         if word != "OK":
             raise refusal(word, channel=self.id, detail=detail, me=self._me)
-        self._token = detail
         return self._durable(SENT[word])
 
     async def decline(self) -> Result:
@@ -110,11 +114,7 @@ class Offer(End[Notification[P]], Generic[P]):
             raise ResponseTimeout(f"channel {self.id}: nothing came in {timeout:g} s", self.id)
         if self._arrived:
             return self._arrived.popleft()
-        assert self.closing is not None
-        raise ChannelAlreadyClosed(
-            f"channel {self.id} was closed by {self.closing.by or 'the death of the other end'}",
-            self.id,
-        )
+        raise self._is_over()
 
     async def follow_ups(self) -> AsyncIterator[Notification[P]]:
         """The source's further notifications, until the dialog ends."""
@@ -186,6 +186,9 @@ class Offer(End[Notification[P]], Generic[P]):
         return _calls.listener_close(
             self._server.keys, self._handle, op, kind, self._server.keep, reason
         )
+
+    def _moved(self, session: str) -> None:
+        raise AssertionError(f"a source does not move, but {self.id} to {session}")
 
     def _confirm_call(self) -> Call:
         return _calls.confirm(self._server.keys, self.id, self._me, self._op, self._token)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from broker import _calls
 from broker._entries import Entry
-from broker._keys import EVERYONE, grant_field
+from broker._keys import EVERYONE
 from broker._plan import RegistrationPlan
 from broker._room import Room
 from broker._server import Server, new_id
@@ -30,7 +30,7 @@ from broker.names import Name
 from broker.notification import Notification, P
 from broker.offer import Offer
 from broker.results import ALREADY_UNREGISTERED, NOT_REGISTERED, S_OK, Result
-from broker.rights import needed
+from broker.rights import to_administer, to_listen
 
 if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
@@ -112,17 +112,8 @@ class Registration(Generic[P]):
             raise InvalidArgument(
                 f"printers=True hears all printers of a server; {self.name} is a printer"
             )
-        all_users = user_filter is ALL_USERS
-        strict = self.server.settings.strict_rights
         self._plan = RegistrationPlan(
-            self.name,
-            type_,
-            style,
-            user,
-            user_filter,
-            printers,
-            grant_field(self.name.printer, user) if all_users else "",
-            int(needed(self.name, strict=strict)) if all_users else 0,
+            self.name, type_, style, user, user_filter, printers, self._needed(user_filter)
         )
         self.buffer = self.server.settings.buffer if buffer is None else buffer
         if self.buffer < 1:
@@ -130,6 +121,12 @@ class Registration(Generic[P]):
         self._notifications.clear()
         self._head_is_counted = False
         await self._join()
+
+    def _needed(self, user_filter: UserFilter) -> int:
+        settings = self.server.settings
+        if user_filter is ALL_USERS:
+            return int(to_administer(self.name, strict=settings.strict_rights))
+        return int(to_listen(self.name)) if settings.require_use else 0
 
     async def _join(self) -> None:
         self.id = new_id()
@@ -154,6 +151,7 @@ class Registration(Generic[P]):
             "style": plan.style.word,
             "user": plan.user,
             "filter": int(plan.user_filter),
+            "needed": plan.needed,
             "printers": plan.printers,
             "buffer": self.buffer,
             "session": session,

@@ -57,8 +57,13 @@ def parse_right(text: str | Right, name: Name) -> Right:
     return right
 
 
-def needed(name: Name, *, strict: bool) -> Right:
+def to_administer(name: Name, *, strict: bool) -> Right:
     """What all-users asks for on this name: administer, or the whole mask when ``strict``."""
     if name.printer:
         return Right.PRINTER_ALL_ACCESS if strict else Right.PRINTER_ACCESS_ADMINISTER
     return Right.SERVER_ALL_ACCESS if strict else Right.SERVER_ACCESS_ADMINISTER
+
+
+def to_listen(name: Name) -> Right:
+    """What listening for oneself asks for, where the settings ask for anything."""
+    return Right.PRINTER_ACCESS_USE if name.printer else Right.SERVER_ACCESS_ENUMERATE

@@ -59,6 +59,8 @@ class Settings(BaseModel):
     """Open channels of one server."""
     strict_rights: bool = False
     """Ask for the whole ALL_ACCESS mask, not only the administer bit, where all users are named."""
+    require_use: bool = False
+    """Ask for PRINTER_ACCESS_USE (on a server: ENUMERATE) of whoever listens for himself."""
 
     durability: Durability = Durability.MEMORY
     replicas: int = Field(default=1, ge=1, le=16)

@@ -44,14 +44,14 @@ local run, epoch, session, op, id, handle, holder, kind, user, field, keep, data
 
 local refusal, now, bell, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
-local state, owner, owner_session, by, closer, offers, last, answer, dropped =
-  unpack(redis.call('HMGET', channel, 'state', 'owner', 'owner_session', 'owner_user', 'closer', 'offers',
+local state, owner, owner_session, token, by, closer, offers, last, answer, dropped =
+  unpack(redis.call('HMGET', channel, 'state', 'owner', 'owner_session', 'token', 'owner_user', 'closer', 'offers',
     'op:' .. handle, 'word:' .. handle, 'dropped:' .. handle))
 local dialog = 'dialog:' .. id .. ':' .. handle
 local dying = kind == 'run-down' or kind == 'abandon'
 if kind == 'run-down' and not is_dead(leases, holder) then return { 'NOT_YOURS' } end
 if kind ~= 'run-down' and holder ~= session then return { 'NOT_YOURS' } end
-if not state or state == 'closed' then redis.call('SREM', held, dialog) end
+if dying or not state or state == 'closed' then redis.call('SREM', held, dialog) end
 if not state then return { 'GONE' } end
 if last == op then return { answer, by } end
 if not dying and tonumber(last or 0) + 1 ~= tonumber(op) and state ~= 'closed' then return { 'GAP' } end
@@ -70,6 +70,7 @@ end
 if kind == 'release' and dropped == 'closed' then return finish('RELEASED') end
 if kind == 'release' and dropped then return { 'VIOLATION' } end
 if owner and owner ~= handle and kind == 'release' then return finish('RELEASED') end
+if owner and owner ~= handle and dropped then return { 'CLOSED', handle } end
 if owner and owner ~= handle then return finish('ACQUIRED') end
 if state == 'closed' and kind == 'release' then return { 'VIOLATION' } end
 if state == 'closed' then return { 'CLOSED', closer } end
@@ -87,7 +88,6 @@ redis.call('HSET', channel, 'state', 'closed', 'closer', handle, 'dropped', 'tol
 redis.call('HINCRBY', channel, 'drops', 1)
 local at = string.format('%.0f', now)
 local closed = { 'event', 'closed', 'channel', id, 'registration', handle, 'user', user, 'at', at }
-local token = ''
 if state == 'offered' then
   token = epoch .. ':' .. handle
   redis.call('HSET', channel, 'owner', handle, 'owner_session', session, 'owner_user', user, 'token', token)

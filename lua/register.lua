@@ -17,9 +17,9 @@
 --          epoch     the epoch that the caller knows
 --          session   id of the caller's session
 --          id        the registration's id, minted by the caller
---          record    JSON object: name, type, style, user, filter, printers, buffer, session
+--          record    JSON object: printer, type, style, user, filter, printers, needed, buffer, session
 --          group     name of the consumer group: type:user:id
---          right     field in grants that must hold the right, for all users; or empty
+--          right     field in grants that must hold the right that it stands on; or empty
 --          needed    mask of the right
 --          count     printer|type
 --          limit     how many registrations that may have
