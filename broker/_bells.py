@@ -133,10 +133,12 @@ class Bells:
         confirmed = self._wanted.get(channel)
         if confirmed is None:
             return
-        self._new.discard(channel)
         if not confirmed.done():
             confirmed.set_result(None)
-        self._on_gap(channel)
+        if channel in self._new:
+            self._new.discard(channel)
+        else:
+            self._on_gap(channel)
 
     def _refused(self, error: ResponseError) -> None:
         """Redis refuses a subscription: whoever waits for its first one is told.

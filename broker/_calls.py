@@ -100,7 +100,7 @@ def open_channel(
             keys.leases,
             keys.opened,
             keys.channels,
-            keys.grants,
+            keys.grants if right else keys.meta,
             keys.held(session),
             keys.channel(channel),
         ),
@@ -313,7 +313,7 @@ def register(
         (
             keys.meta,
             keys.leases,
-            keys.grants,
+            keys.grants if plan.right else keys.meta,
             keys.counts,
             keys.registrations,
             keys.streams,

@@ -103,6 +103,7 @@ class Dispatcher:
                 await self._call(self._callback.channel_closed, end, end.closing.reason)
             finally:
                 inside_closed.reset(token)
+                end.closed_returned()
 
     async def _notify(self, end: End[Any] | None, notification: Notification[Any]) -> None:
         if self._callback is not None:

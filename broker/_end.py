@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from broker import results
@@ -27,6 +27,7 @@ from broker.errors import (
     NotificationTooLarge,
     OutcomeUnknown,
     SessionLapsed,
+    TympanError,
 )
 from broker.names import Name
 from broker.notification import Body, Closing, Data, Notification, encode
@@ -39,24 +40,48 @@ inside_closed: ContextVar[object | None] = ContextVar("inside_closed", default=N
 """The end whose ChannelClosed callback runs in this context."""
 
 
+class Answer(NamedTuple):
+    """What Redis answered to one operation."""
+
+    word: str
+    detail: str
+    held: bool
+    """Whether replicas or disk hold it, as the settings ask."""
+
+
 class End(ABC, Generic[N]):
     """One end of a channel."""
 
     def __init__(self, server: Server, channel: str, name: Name, type_: UUID) -> None:
-        self.id = channel
-        self.name = name
-        self.type = type_
+        self._id = channel
+        self._name = name
+        self._type = type_
         self.closing: Closing | None = None
         """How the channel ended for this end, once it was told."""
         self._server = server
         self._op = 0
         self._lock = asyncio.Lock()
         self._unsettled: tuple[object, int, Callable[[int], Call]] | None = None
-        self._held = True
         self._was_told = False
+        self._is_dead = False
         self._references = 0
         self._arrived: deque[N] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def id(self) -> str:
+        """The channel's id."""
+        return self._id
+
+    @property
+    def name(self) -> Name:
+        """The printer or server that the channel is bound to."""
+        return self._name
+
+    @property
+    def type(self) -> UUID:
+        """The channel's one notification type (R4)."""
+        return self._type
 
     @property
     def was_told(self) -> bool:
@@ -71,7 +96,11 @@ class End(ABC, Generic[N]):
         return self._references
 
     def add_ref(self) -> int:
-        """One explicit reference more; needs exactly one release more (R107)."""
+        """One explicit reference more; needs exactly one release more (R107).
+
+        Raises ContractViolation on a handle whose ChannelClosed has returned (R112).
+        """
+        self._refuse_dead("add_ref")
         self._references += 1
         return self._references
 
@@ -87,18 +116,27 @@ class End(ABC, Generic[N]):
             self._references -= 1
             return results.S_OK
         self._not_inside_closed("release")
+        self._refuse_dead("release")
         if self._was_told and self.closing is not None and not self.closing.acquired:
             raise ContractViolation(
                 f"channel {self.id}: the broker dropped this reference when it told of the close",
                 self.id,
             )
-        word, detail = await self._operate(
-            "release", lambda op: self._close_call(op, "release", NO_BODY)
+        return await self._end_by(
+            self._operate("release", lambda op: self._close_call(op, "release", NO_BODY))
         )
-        if word not in CLOSED:
-            raise refusal(word, channel=self.id, detail=detail, me=self._me)
-        self._end_here()
-        return CLOSED[word]
+
+    def closed_returned(self) -> None:
+        """Its ChannelClosed callback has returned: the reference is dropped, the handle dead."""
+        self._is_dead = True
+
+    def _refuse_dead(self, call: str) -> None:
+        if self._is_dead:
+            raise ContractViolation(
+                f"channel {self.id}: {call} on a handle whose ChannelClosed has returned; nothing "
+                "was done",
+                self.id,
+            )
 
     def _not_inside_closed(self, call: str) -> None:
         if inside_closed.get() is self:
@@ -125,8 +163,8 @@ class End(ABC, Generic[N]):
 
     async def _operate(
         self, what: object, make: Callable[[int], Call], *, durable: bool = False
-    ) -> tuple[str, str]:
-        """Run one numbered operation; its word and detail. One at a time.
+    ) -> Answer:
+        """Run one numbered operation. One at a time.
 
         An earlier one whose outcome is unknown is settled first; if it is the same one, its first
         answer is this one's.
@@ -137,20 +175,18 @@ class End(ABC, Generic[N]):
                 answer = await self._numbered(unsettled, op, call, durable)
                 if unsettled == what:
                     return answer
-            word, detail = await self._numbered(what, self._op + 1, make, durable)
-            while word == "MOVED":
-                self._moved(detail)
-                word, detail = await self._numbered(what, self._op + 1, make, durable)
-            return word, detail
+            answer = await self._numbered(what, self._op + 1, make, durable)
+            while answer.word == "MOVED":
+                self._moved(answer.detail)
+                answer = await self._numbered(what, self._op + 1, make, durable)
+            return answer
 
     async def _numbered(
         self, what: object, op: int, make: Callable[[int], Call], durable: bool
-    ) -> tuple[str, str]:
+    ) -> Answer:
         self._unsettled = (what, op, make)
         try:
-            (word, *rest), self._held = await self._server.ask_durably(
-                lambda: make(op), durable=durable
-            )
+            (word, *rest), held = await self._server.ask_durably(lambda: make(op), durable=durable)
         except (OutcomeUnknown, asyncio.CancelledError):
             raise
         except BaseException:
@@ -161,7 +197,8 @@ class End(ABC, Generic[N]):
             self._op = op
         if word == "GAP":
             await self._abandon()
-        return word, rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
+        detail = rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
+        return Answer(word, detail, held)
 
     @staticmethod
     def _is_close(what: object) -> bool:
@@ -169,7 +206,7 @@ class End(ABC, Generic[N]):
 
     async def _with_body(
         self, what: str, data: bytes | None, make: Callable[[int, Stowed], Call]
-    ) -> tuple[str, str]:
+    ) -> Answer:
         """An operation that carries a body, put where it belongs first."""
         settles = self._unsettled is not None and self._unsettled[0] == (what, data)
         stowed = NO_BODY if settles else await self._server.stow(data)
@@ -177,14 +214,12 @@ class End(ABC, Generic[N]):
 
     async def _carry(
         self, what: str, data: bytes | None, stowed: Stowed, make: Callable[[int, Stowed], Call]
-    ) -> tuple[str, str]:
+    ) -> Answer:
         """An operation whose body is in place; where it ended there, it is put there again."""
         while True:
-            word, detail = await self._operate(
-                (what, data), lambda op: make(op, stowed), durable=True
-            )
-            if word != "NO_BODY" or data is None or stowed.key is None:
-                return word, detail
+            answer = await self._operate((what, data), lambda op: make(op, stowed), durable=True)
+            if answer.word != "NO_BODY" or data is None or stowed.key is None:
+                return answer
             await self._server.store(stowed.key, data)
 
     async def close(self, reason: Body | None = None) -> Result:
@@ -197,17 +232,24 @@ class End(ABC, Generic[N]):
         self._not_inside_closed("close")
         data = self._encode_reason(reason)
         self._refuse_when_told()
-        word, detail = await self._with_body(
-            "close", data, lambda op, stowed: self._close_call(op, "close", stowed)
+        return await self._end_by(
+            self._with_body("close", data, lambda op, stowed: self._close_call(op, "close", stowed))
         )
-        if word not in CLOSED:
-            raise refusal(word, channel=self.id, detail=detail, me=self._me)
-        self._end_here()
-        return self._durable(CLOSED[word])
 
-    def _durable(self, result: Result) -> Result:
+    async def _end_by(self, operation: Awaitable[Answer]) -> Result:
+        """This end is over when the operation succeeds."""
+        answer = await operation
+        if answer.word not in CLOSED:
+            raise self._refusal(answer)
+        self._end_here()
+        return self._durable(answer, CLOSED[answer.word])
+
+    def _refusal(self, answer: Answer) -> TympanError:
+        return refusal(answer.word, channel=self.id, detail=answer.detail, me=self._me)
+
+    def _durable(self, answer: Answer, result: Result) -> Result:
         """The result, or NotDurable where it is done but not as safe as the settings ask."""
-        if self._held:
+        if answer.held:
             return result
         settings = self._server.settings
         raise NotDurable(
@@ -217,7 +259,7 @@ class End(ABC, Generic[N]):
         )
 
     def _refuse_when_told(self) -> None:
-        if self.closing is not None and not self.closing.acquired:
+        if self.closing is not None and (self._is_dead or not self.closing.acquired):
             raise self._is_over()
 
     def _is_over(self) -> ChannelAlreadyClosed:
@@ -292,7 +334,11 @@ class End(ABC, Generic[N]):
     async def next_told(self) -> N | None:
         """What the other end says next; None when the channel is over."""
         await self._await(lambda: bool(self._arrived) or self.closing is not None, None)
-        return self._arrived.popleft() if self._arrived else None
+        return self._next() if self._arrived else None
+
+    def _next(self) -> N:
+        """The oldest thing that was said; presented, as of now."""
+        return self._arrived.popleft()
 
     async def wait_closed(self, timeout: float | None = None) -> Closing | None:
         """How the channel ended, as this end is told; None after the timeout (seconds)."""

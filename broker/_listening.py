@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
@@ -16,6 +16,7 @@ from broker._entries import Entry, EntryId
 from broker._keys import Audience
 from broker._reader import BoardReader, Reader, StreamReader
 from broker._room import Room
+from broker._scripts import Call
 from broker.conversation import BIDIRECTIONAL
 from broker.errors import (
     AccessDenied,
@@ -37,6 +38,7 @@ WRITE_PATIENCE = 1.0
 BODY_AFTER_TRIM = 3
 """Leases that a body outlives the trim of its entry: by then every reader has it, or is dead."""
 
+Ask = Callable[[Callable[[], Call]], Awaitable[list[Any]]]
 Place = tuple[Room, "Registration[Any]"]
 
 
@@ -63,7 +65,7 @@ class Listening:
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait({self._writer})
-        for reader in self.readers.values():
+        for reader in list(self.readers.values()):
             await reader.close()
             await self._server.bells.unsubscribe(reader.key)
 
@@ -122,7 +124,7 @@ class Listening:
 
     async def _enter(self, registration: Registration[Any], readers: list[Reader]) -> None:
         """The registration's call, and its place behind each reader."""
-        _, _, *numbers = await self._registered(registration)
+        _, _, *numbers = await self._registered(registration, self._server.ask_anew)
         self.registrations[registration.id] = registration
         for i, (audience, reader) in enumerate(
             zip(registration.plan.audiences, readers, strict=True)
@@ -139,10 +141,10 @@ class Listening:
             places.append((place, registration))
             registration.rooms.append(place)
 
-    async def _registered(self, registration: Registration[Any]) -> list[Any]:
+    async def _registered(self, registration: Registration[Any], ask: Ask) -> list[Any]:
         plan, server = registration.plan, self._server
         limit = server.settings.max_registrations
-        reply = await server.ask_anew(
+        reply = await ask(
             lambda: _calls.register(
                 server.keys,
                 server.session,
@@ -212,7 +214,7 @@ class Listening:
 
     async def _resume(self, registration: Registration[Any]) -> None:
         try:
-            _, known, *numbers = await self._registered(registration)
+            _, known, *numbers = await self._registered(registration, self._server.ask)
         except (AccessDenied, MaxRegistrationCountExceeded) as error:
             registration.ended(f"Redis forgot it, and refuses it now: {error}", error)
             await self.leave(registration)

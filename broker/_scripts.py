@@ -197,7 +197,7 @@ REGISTER = _script(
 UNREGISTER = _script(
     "unregister",
     "meta leases counts registrations streams held inbox stream* room*",
-    "run epoch session id holder kind group count inbox field*",
+    "run epoch session id holder kind group count inbox_field field*",
     "OK GONE NOT_YOURS EPOCH LAPSED",
 )
 TAKE = _script(

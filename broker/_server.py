@@ -14,13 +14,14 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import (
     AsyncRetrying,
     RetryError,
     retry_if_exception_type,
+    retry_if_not_exception_type,
     stop_after_delay,
     wait_exponential,
     wait_random_exponential,
@@ -36,10 +37,12 @@ from broker._listening import Listening
 from broker._reader import Reader, StreamReader
 from broker._scripts import Arg, Call
 from broker.errors import (
+    AccessDenied,
     BrokerClosed,
     ForeignLayout,
     OutcomeUnknown,
     RedisError,
+    RedisRefused,
     RedisUnreachable,
     SessionLapsed,
     TympanError,
@@ -87,6 +90,7 @@ class Server:
         self.listening = Listening(self)
         self._inbox: StreamReader | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._checking: asyncio.Task[Any] | None = None
         self._changing = asyncio.Lock()
         self._is_closing = False
 
@@ -108,11 +112,21 @@ class Server:
         await self.listening.close()
         await self._forget_inbox()
         with contextlib.suppress(TympanError, LinkLost):
-            await self.link.run(_calls.bury(self.keys, self.session), (self.epoch, self.session))
+            await self._bury()
 
-    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+    async def _bury(self) -> None:
+        """Forget the own session; should it be a new epoch's, once more."""
+        call = _calls.bury(self.keys, self.session)
+        word, *rest = await self.link.run(call, (self.epoch, self.session))
+        if word == b"EPOCH":
+            await self.link.run(call, (rest[0], self.session))
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
         """Run something beside; it ends with the server, and its failure is logged."""
-        task = asyncio.ensure_future(work)
+        if self._is_closing:
+            work.close()
+            return None
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._spawned_ended)
         return task
@@ -170,7 +184,7 @@ class Server:
         while True:
             await asyncio.sleep(self.settings.resync)
             with contextlib.suppress(*PASSING):
-                self.look()
+                await self._check()
                 await self.listening.keep_house()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + self.settings.lease * random.uniform(1, 2)
@@ -197,11 +211,19 @@ class Server:
             self._inbox.look()
         self.listening.look()
 
-    def heard_again(self, channel: str) -> None:
-        """A bell's channel was not heard for a while."""
-        reader = self._reader(channel)
-        if reader is not None:
-            reader.look()
+    async def _check(self) -> None:
+        """Is this still the Redis that we know, and are we alive? Only then have everybody look."""
+        await self.ask(self._renewal)
+        self.look()
+
+    def heard_again(self) -> None:
+        """Bells were not heard for a while: perhaps Redis was away, and is another process now."""
+        if self._checking is None or self._checking.done():
+            self._checking = self.spawn(self._check_quietly())
+
+    async def _check_quietly(self) -> None:
+        with contextlib.suppress(*PASSING, BrokerClosed):
+            await self._check()
 
     def ring(self, channel: str, payload: bytes) -> None:
         """A bell rang."""
@@ -216,15 +238,13 @@ class Server:
 
     def _told(self, entry: Entry) -> None:
         """An entry of the inbox, for the end or the registration that it concerns."""
-        event, channel = entry.text("event"), entry.text("channel")
-        registration = entry.text("registration")
-        if event == "ended":
+        channel, registration = entry.text("channel"), entry.text("registration")
+        if entry.text("event") == "ended":
             self.listening.ended(registration, entry.text("why"))
             return
-        from_source = event == "notification" or entry.text("by") == "source"
-        end: Channel | Offer[Any] | None = (
-            self.dialogs.get((channel, registration)) if from_source else self.channels.get(channel)
-        )
+        end: Channel | Offer[Any] | None = self.channels.get(channel)
+        if entry.text("to") == "owner":
+            end = self.dialogs.get((channel, registration))
         if end is not None:
             end.told(entry)
 
@@ -256,6 +276,9 @@ class Server:
         while True:
             if self._is_closing:
                 raise BrokerClosed(f"server {self.name}: the broker is closed")
+            if self._changing.locked():
+                async with self._changing:
+                    pass  # a new session or epoch is being taken up
             session, epoch = self.session, self.epoch
             reply, held = await self._answer(make(), session, epoch, durable=durable)
             word = reply[0].decode()
@@ -355,29 +378,33 @@ class Server:
         self.look()
 
     async def _lapsed(self, session: str) -> None:
-        """What this process held is over. Registrations are made again under a new session."""
+        """What this process held is over. Registrations are made again under a new session.
+
+        Where Redis refuses even the new session for now, the next call finds it unknown, and tries
+        again.
+        """
         async with self._changing:
             if session != self.session:
                 return
             self.lapses += 1
             log.warning("server %s: session %s lapsed", self.name, session)
+            self.session = new_session()
             channels, self.channels = list(self.channels.values()), {}
             dialogs, self.dialogs = list(self.dialogs.values()), {}
+            for channel in channels:
+                channel.peer_died()
+            for dialog in dialogs:
+                dialog.peer_died()
+            for registration in await self.listening.lapsed():
+                self.spawn(self._register_again(registration))
             await self._forget_inbox()
-            self.session = new_session()
             await self._begin()
-        for channel in channels:
-            channel.peer_died()
-        for dialog in dialogs:
-            dialog.peer_died()
-        for registration in await self.listening.lapsed():
-            self.spawn(self._register_again(registration))
 
     async def _register_again(self, registration: Registration[Any]) -> None:
         """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(PASSING),
+                retry=retry_if_not_exception_type((AccessDenied, RedisRefused, BrokerClosed)),
                 wait=wait_exponential(
                     multiplier=self.settings.retry_least,
                     min=self.settings.retry_least,

@@ -174,7 +174,7 @@ class Broker:
     def _heard_again(self, channel: str) -> None:
         server = self._server_of(channel)
         if server is not None:
-            server.heard_again(channel)
+            server.heard_again()
 
     def _server_of(self, channel: str) -> Server | None:
         return self._servers.get(channel[channel.index("{") + 1 : channel.index("}")])

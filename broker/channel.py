@@ -18,7 +18,7 @@ from tenacity import (
 
 from broker import _calls
 from broker._calls import Route, Stowed
-from broker._end import End
+from broker._end import Answer, End
 from broker._entries import Entry
 from broker._keys import EVERYONE, channel_audiences, grant_field, subject
 from broker._outcomes import SENT, SOURCE, refusal
@@ -31,11 +31,11 @@ from broker.errors import (
     ChannelAlreadyClosed,
     ChannelAlreadyOpened,
     ChannelNotOpened,
+    ContractViolation,
     InvalidArgument,
     MaxChannelCountExceeded,
     RedisRefused,
     ResponseTimeout,
-    TympanError,
 )
 from broker.names import Name
 from broker.notification import Body, Payload, Response
@@ -65,18 +65,32 @@ class Channel(End[Response[Any]]):
         opened_by: str,
     ) -> None:
         super().__init__(server, new_id(), name, type_)
-        self.style = style
-        self.user = user
-        """The target user; None for all users."""
-        self.opened_by = opened_by
+        self._style = style
+        self._user = user
+        self._opened_by = opened_by
         self._is_opened = False
         self._asked: str | None = None
         self._model = model
-        self._sent = False
         self._sending = asyncio.Lock()
+        self._awaits_response = False
         self._token = ""
         self._owner = ""
         self._owner_session = ""
+
+    @property
+    def style(self) -> Style:
+        """Its conversation style, fixed at creation (R4)."""
+        return self._style
+
+    @property
+    def user(self) -> str | None:
+        """Its target user; None for all users."""
+        return self._user
+
+    @property
+    def opened_by(self) -> str:
+        """The user who opened it."""
+        return self._opened_by
 
     @property
     def is_open(self) -> bool:
@@ -183,20 +197,17 @@ class Channel(End[Response[Any]]):
         self._refuse_when_told()
         async with self._sending:
             if self.style is BIDIRECTIONAL:
-                word, detail = await self._send_bidirectional(data)
+                call = self._follow_up_call if self._token else self._offer_call
+                answer = await self._with_body("send", data, call)
             else:
                 patience = self._server.settings.operation_timeout if timeout is None else timeout
-                word, detail = await self._send_unidirectional(data, patience if lossless else None)
-        if word in SENT:
-            self._sent = True
-            return self._durable(SENT[word])
-        if word == "FAILURE":
-            self._sent = True
-        raise refusal(word, channel=self.id, detail=detail)
+                answer = await self._send_unidirectional(data, patience if lossless else None)
+        if answer.word not in SENT:
+            raise self._refusal(answer)
+        self._awaits_response = answer.word == "OK" and self.style is BIDIRECTIONAL
+        return self._durable(answer, SENT[answer.word])
 
-    async def _send_unidirectional(
-        self, data: bytes, lossless_for: float | None
-    ) -> tuple[str, str]:
+    async def _send_unidirectional(self, data: bytes, lossless_for: float | None) -> Answer:
         """``lossless_for``: seconds to wait for room everywhere; None sends with what there is."""
 
         def call(op: int, stowed: Stowed) -> Call:
@@ -205,23 +216,18 @@ class Channel(End[Response[Any]]):
             )
 
         stowed = await self._server.stow(data)
-        word, detail = await self._carry("send", data, stowed, call)
-        if word == "FULL":
+        answer = await self._carry("send", data, stowed, call)
+        if answer.word == "FULL":
             patiently = AsyncRetrying(
-                retry=retry_if_result(lambda answer: answer[0] == "FULL"),
+                retry=retry_if_result(lambda answer: answer.word == "FULL"),
                 wait=wait_random_exponential(multiplier=0.005, max=0.5),
                 stop=stop_after_delay(lossless_for or 0),
-                retry_error_callback=lambda _: ("FULL", ""),
+                retry_error_callback=lambda _: answer,
             )
-            word, detail = await patiently(self._carry, "send", data, stowed, call)
-        if word in UNHEARD:
+            answer = await patiently(self._carry, "send", data, stowed, call)
+        if answer.word in UNHEARD:
             await self._server.discard(stowed)
-        return word, detail
-
-    async def _send_bidirectional(self, data: bytes) -> tuple[str, str]:
-        if not self._token:
-            return await self._with_body("send", data, self._offer_call)
-        return await self._with_body("send", data, self._follow_up_call)
+        return answer
 
     def _moved(self, session: str) -> None:
         self._owner_session = session
@@ -249,8 +255,12 @@ class Channel(End[Response[Any]]):
         if not await self._await(lambda: bool(self._arrived) or self.closing is not None, timeout):
             raise ResponseTimeout(f"channel {self.id}: no response in {timeout:g} s", self.id)
         if self._arrived:
-            return self._arrived.popleft()
+            return self._next()
         raise self._is_over()
+
+    def _next(self) -> Response[Any]:
+        self._awaits_response = False
+        return super()._next()
 
     async def responses(self) -> AsyncIterator[Response[Any]]:
         """Responses as they come, until the channel closes."""
@@ -317,6 +327,12 @@ class Channel(End[Response[Any]]):
         """Let go of the channel, where it is this end's to let go (section 6 of the rules)."""
         if not self._references:
             self._refuse_unopened()
+            if self._awaits_response and self.closing is None:
+                raise ContractViolation(
+                    f"channel {self.id}: the broker owns it from a send until its response is "
+                    "presented; close it instead (R114)",
+                    self.id,
+                )
         return await super().release()
 
     def _refuse_unopened(self) -> None:
@@ -358,10 +374,8 @@ class Channel(End[Response[Any]]):
         if not self.is_open:
             return
         try:
-            if self._sent:
-                await self.close()
-            else:
-                await self.release()
-        except TympanError:
-            if self.is_open:
-                raise
+            await self.close()
+        except ChannelNotOpened:
+            await self.release()
+        except ChannelAlreadyClosed:
+            return

@@ -12,7 +12,6 @@ from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._end import End
 from broker._entries import Entry
 from broker._keys import EVERYONE, channel_audiences
-from broker._outcomes import SENT, refusal
 from broker._scripts import Call
 from broker.conversation import BIDIRECTIONAL
 from broker.errors import (
@@ -23,7 +22,7 @@ from broker.errors import (
 )
 from broker.names import Name
 from broker.notification import Body, Closing, Notification, P
-from broker.results import Result
+from broker.results import S_OK, Result
 
 if TYPE_CHECKING:
     from broker.registration import Registration
@@ -86,20 +85,22 @@ class Offer(End[Notification[P]], Generic[P]):
         NotificationTooLarge; a failed answer leaves the channel as it was (R93).
         """
         data = self._encode(body)
-        self._refuse_when_told()
+        if not self.is_lost:
+            self._refuse_when_told()
         async with self._answering:
             self._server.dialogs[self.id, self._me] = self
             try:
-                word, detail = await self._with_body("respond", data, self._respond_call)
-                self._token = detail if word == "OK" else self._token
+                answer = await self._with_body("respond", data, self._respond_call)
+                if answer.word == "OK":
+                    self._token = answer.detail
             finally:
                 if not self._token and self._unsettled is None:
                     self._server.dialogs.pop((self.id, self._me), None)
-        if word == "ACQUIRED":
-            self._lost_to(detail)
-        if word != "OK":
-            raise refusal(word, channel=self.id, detail=detail, me=self._me)
-        return self._durable(SENT[word])
+        if answer.word == "ACQUIRED":
+            self._lost_to(answer.detail)
+        if answer.word != "OK":
+            raise self._refusal(answer)
+        return self._durable(answer, S_OK)
 
     async def decline(self) -> Result:
         """Leave the channel to the others; the source is not told (R79 to R81)."""
@@ -113,7 +114,7 @@ class Offer(End[Notification[P]], Generic[P]):
         if not await self._await(lambda: bool(self._arrived) or self.closing is not None, timeout):
             raise ResponseTimeout(f"channel {self.id}: nothing came in {timeout:g} s", self.id)
         if self._arrived:
-            return self._arrived.popleft()
+            return self._next()
         raise self._is_over()
 
     async def follow_ups(self) -> AsyncIterator[Notification[P]]:
@@ -132,6 +133,7 @@ class Offer(End[Notification[P]], Generic[P]):
         NOTIFICATION_RELEASE where another listener acquired the channel (R84). One call at a
         time: a second raises CallAlreadyParked and leaves the first.
         """
+        self._refuse_dead("exchange")
         if self._parked:
             raise CallAlreadyParked(f"channel {self.id}: a call waits on this handle already")
         self._parked = True
@@ -144,7 +146,7 @@ class Offer(End[Notification[P]], Generic[P]):
                     await self.respond(body)
             await self._await(lambda: bool(self._arrived) or self.closing is not None, None)
             if self._arrived:
-                return self, self._arrived.popleft()
+                return self, self._next()
             assert self.closing is not None
             return None, self.closing.reason
         finally:

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
 
 
+UNREGISTERED = "it was unregistered"
+REMEMBERED = 10_000
+"""Channels that a registration remembers it was offered: as many as may be open by default. So a
+Redis that forgot an answer does not ask the same registration again (R72, D13)."""
+
+
 class Registration(Generic[P]):
     """One registration object: register, take what comes, unregister; then perhaps again (R36).
 
@@ -45,7 +51,7 @@ class Registration(Generic[P]):
 
     def __init__(self, server: Server, name: Name, model: type[P] | None) -> None:
         self.server = server
-        self.name = name
+        self._name = name
         self.model: type[P] | None = model
         self.id = ""
         self.buffer = server.settings.buffer
@@ -60,7 +66,13 @@ class Registration(Generic[P]):
         self._notifications: deque[tuple[Room | None, Notification[P]]] = deque()
         self._new_offers: deque[Offer[P]] = deque()
         self._offers: dict[str, Offer[P]] = {}
+        self._seen: dict[str, None] = {}
         self._dispatcher: Dispatcher | None = None
+
+    @property
+    def name(self) -> Name:
+        """The printer or server that it listens to."""
+        return self._name
 
     @property
     def plan(self) -> RegistrationPlan:
@@ -95,6 +107,7 @@ class Registration(Generic[P]):
         self,
         type_: UUID,
         *,
+        name: Name | None = None,
         user: str,
         user_filter: UserFilter,
         style: Style,
@@ -103,11 +116,16 @@ class Registration(Generic[P]):
     ) -> None:
         """Register as ``user``, who stays the user whatever becomes of the connection (R14).
 
+        ``name``: another printer of the same server, or that server, than the object was made for.
+
         Raises AlreadyRegistered (R23), AccessDenied (R17 to R19), MaxRegistrationCountExceeded.
         After a failure nothing is delivered here (R25).
         """
         if self._state == "registered":
             raise AlreadyRegistered(f"registration {self.id} stands already", self.id)
+        if name is not None and name.server != self.server.name:
+            raise InvalidArgument(f"this registration object is for {self.server.name}, not {name}")
+        self._name = name or self._name
         if printers and self.name.printer:
             raise InvalidArgument(
                 f"printers=True hears all printers of a server; {self.name} is a printer"
@@ -120,7 +138,13 @@ class Registration(Generic[P]):
             raise InvalidArgument(f"buffer={self.buffer}: a registration holds at least 1")
         self._notifications.clear()
         self._head_is_counted = False
-        await self._join()
+        self._state = "registering"
+        try:
+            await self._join()
+        except BaseException:
+            self._state = "new"
+            raise
+        self._state = "registered"
 
     def _needed(self, user_filter: UserFilter) -> int:
         settings = self.server.settings
@@ -133,14 +157,12 @@ class Registration(Generic[P]):
         self.rooms = []
         self._new_offers.clear()
         self._offers = {}
-        self._state = "registering"
+        self._seen = {}
         try:
             await self.server.listening.join(self)
         except BaseException:
-            self._state = "new"
             await self.server.listening.leave(self)
             raise
-        self._state = "registered"
 
     def record(self, session: str) -> dict[str, Any]:
         """What Redis keeps of it."""
@@ -168,9 +190,12 @@ class Registration(Generic[P]):
             return NOT_REGISTERED
         if self._state == "ended":
             return ALREADY_UNREGISTERED
-        self.ended("it was unregistered")
-        await self.server.listening.leave(self)
+        self.ended(UNREGISTERED)
+        return await self._leave()
+
+    async def _leave(self) -> Result:
         server, plan, id_ = self.server, self.plan, self.id
+        await server.listening.leave(self)
         word, *_ = await server.ask_anew(
             lambda: _calls.unregister(server.keys, id_, plan, "unregister", server.session)
         )
@@ -191,6 +216,8 @@ class Registration(Generic[P]):
 
         Notifications that were accepted before, and are here, stay to be fetched.
         """
+        if self._state != "ended":
+            self._state = "registering"
         self._notifications = deque((None, each) for _, each in self._notifications)
         self._head_is_counted = False
         for offer in list(self._offers.values()):
@@ -199,10 +226,15 @@ class Registration(Generic[P]):
         self._offers = {}
 
     async def renew(self) -> None:
-        """Register anew, as the same user, under a new id."""
-        if self._state != "ended":
-            await self._join()
-            self._wake()
+        """Register anew, as the same user, under a new id; fetches wait meanwhile."""
+        if self._state == "ended":
+            return
+        self._state = "registering"
+        await self._join()
+        if self._state == "ended":  # its listener lost interest while it was made
+            await self._leave()
+        else:
+            self._state = "registered"
 
     async def __aenter__(self) -> Self:
         return self
@@ -238,8 +270,11 @@ class Registration(Generic[P]):
     def offered(self, entry: Entry) -> None:
         """A question is open; the same one is offered once (R72)."""
         channel = entry.text("channel")
-        if channel in self._offers or self._state not in ("registering", "registered"):
+        if channel in self._seen or self._state not in ("registering", "registered"):
             return
+        self._seen[channel] = None
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
         offer: Offer[P] = Offer(self, entry)
         self._offers[channel] = offer
         self._new_offers.append(offer)
@@ -341,7 +376,7 @@ class Registration(Generic[P]):
         if self._state == "new":
             raise NotRegistered("this registration object is not registered")
         if self._state == "ended":
-            if self._why == "it was unregistered":
+            if self._why == UNREGISTERED:
                 raise AlreadyUnregistered(f"registration {self.id} was unregistered", self.id)
             raise RegistrationEnded(
                 f"registration {self.id} for {self.name} ended: {self._why}", self.id
@@ -355,7 +390,7 @@ class Registration(Generic[P]):
             try:
                 item = await self.fetch()
             except (AlreadyUnregistered, RegistrationEnded):
-                if self._cause is None and self._why == "it was unregistered":
+                if self._cause is None and self._why == UNREGISTERED:
                     return
                 raise
             if item is not None:

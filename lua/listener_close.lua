@@ -13,7 +13,7 @@
 --          held      set     what the listener's session holds
 --          inbox     stream  the source's inbox
 --          sources   set     what the source's session holds
---          asked     string  the initial notification's body, where kept by reference; otherwise the channel again
+--          asked     string  the initial notification's body, where kept by reference; or the channel again
 --          body      string  the reason's body, likewise
 --          board*    stream  the boards that the channel was offered on
 --          room*     zset    who listens to that board
@@ -99,7 +99,7 @@ if kept ~= 'none' then
   closed[#closed + 1] = data
 end
 redis.call('XADD', log, '*', unpack(closed))
-tell(bell, inbox, streams, field, epoch, { 'token', token, unpack(closed) })
+tell(bell, inbox, streams, field, epoch, { 'to', 'source', 'token', token, unpack(closed) })
 redis.call('PEXPIRE', log, keep)
 if asked ~= channel then redis.call('PEXPIRE', asked, keep) end
 redis.call('PEXPIRE', channel, keep)

@@ -4,7 +4,7 @@
 --          leases    zset
 --          opened    string  channels ever opened; only a source's credential may write it (R1)
 --          channels  hash    open channel -> what it is
---          grants    hash
+--          grants    hash    printer|user -> mask of rights; where none is asked for, meta again
 --          held      set     what the caller's session holds
 --          channel   hash    the channel
 -- ARGV     run       run id of the Redis process that the caller's connection reached

@@ -6,7 +6,7 @@
 --
 -- KEYS     meta      hash
 --          leases    zset
---          grants    hash
+--          grants    hash    printer|user -> mask of rights; where none is asked for, meta again
 --          counts    hash    printer|type -> registrations
 --          registrations  hash  registration -> its record (JSON)
 --          streams   hash

@@ -10,7 +10,7 @@
 --          streams   hash
 --          inbox     stream  the source's inbox
 --          held      set     what the caller's session holds
---          asked     string  the initial notification's body, where kept by reference; otherwise the channel again
+--          asked     string  the initial notification's body, where kept by reference; or the channel again
 --          body      string  the answer's body, likewise
 --          board*    stream  the boards that the channel was offered on
 --          room*     zset    who listens to that board
@@ -65,6 +65,6 @@ end
 local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', 'event', 'response', 'by', user, 'at', at, kept, data)
 tell(bell, inbox, streams, field, epoch,
-  { 'event', 'response', 'channel', id, 'registration', handle, 'user', user, 'session', session, 'token', token,
-    'at', at, kept, data })
+  { 'event', 'response', 'to', 'source', 'channel', id, 'registration', handle, 'user', user, 'session', session,
+    'token', token, 'at', at, kept, data })
 return { 'OK', token }

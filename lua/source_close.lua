@@ -12,7 +12,7 @@
 --          held      set     what the source's session holds
 --          inbox     stream  the owner's inbox; without an owner the source's
 --          dialogs   set     what the owner's session holds; without an owner the source's
---          asked     string  the initial notification's body, where kept by reference; otherwise the channel again
+--          asked     string  the initial notification's body, where kept by reference; or the channel again
 --          board*    stream  the boards that the channel is offered on
 --          room*     zset    who listens to that board
 -- ARGV     run       run id of the Redis process that the caller's connection reached
@@ -53,6 +53,7 @@ if kind ~= 'run-down' and last == op then return { answer } end
 if kind ~= 'run-down' and kind ~= 'abandon' and tonumber(last) + 1 ~= tonumber(op) then return { 'GAP' } end
 if state == 'closed' and kind == 'run-down' then redis.call('SREM', held, 'channel:' .. id) end
 if kind == 'release' and dropped == 'closed' then
+  redis.call('SREM', held, 'channel:' .. id)
   redis.call('HSET', channel, 'op', op, 'word', 'RELEASED', 'dropped', 'released')
   return { 'RELEASED' }
 end
@@ -70,7 +71,8 @@ redis.call('HSET', channel, 'state', 'closed', 'closer', 'source', 'op', op, 'wo
 redis.call('HINCRBY', channel, 'drops', 1)
 redis.call('SREM', held, 'channel:' .. id)
 local at = string.format('%.0f', now)
-local closed = { 'event', 'closed', 'channel', id, 'by', 'source', 'at', at }
+local by = (kind == 'close' or kind == 'release') and 'source' or ''
+local closed = { 'event', 'closed', 'channel', id, 'by', by, 'at', at }
 if kept ~= 'none' then
   closed[#closed + 1] = kept
   closed[#closed + 1] = data
@@ -81,7 +83,7 @@ if owner then
   redis.call('SREM', dialogs, 'dialog:' .. id .. ':' .. owner)
   redis.call('HSET', channel, 'dropped:' .. owner, 'told')
   redis.call('HINCRBY', channel, 'drops', 1)
-  tell(bell, inbox, streams, field, epoch, { 'registration', owner, unpack(closed) })
+  tell(bell, inbox, streams, field, epoch, { 'to', 'owner', 'registration', owner, unpack(closed) })
 end
 if style == 'bi' then
   redis.call('XADD', log, '*', unpack(closed))

@@ -19,6 +19,9 @@ if refusal then return refusal end
 
 if now > epoch + redis.call('HGET', meta, 'grace') then
   local late = redis.call('ZRANGEBYSCORE', leases, '(0', '(' .. string.format('%.0f', now), 'LIMIT', 0, most)
-  for _, dead in ipairs(late) do redis.call('ZADD', leases, 0, dead) end
+  for _, dead in ipairs(late) do
+    redis.call('ZREM', leases, dead) -- first, so that a full Redis does not refuse the script
+    redis.call('ZADD', leases, 0, dead)
+  end
 end
 return { 'OK', unpack(redis.call('ZRANGEBYSCORE', leases, 0, 0, 'LIMIT', 0, most)) }

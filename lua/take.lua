@@ -30,6 +30,7 @@ local run, epoch, session = unpack(ARGV, 1, 3)
 local refusal, _, _, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 
+redis.call('ZREM', leases, '') -- takes no memory: a full Redis must not refuse what makes room
 local answer = { 'OK' }
 for i = 0, (#KEYS - 3) / 2 - 1 do
   local stream, room = KEYS[4 + 2 * i], KEYS[5 + 2 * i]

@@ -20,7 +20,7 @@
 --          kind      unregister, revoke or run-down
 --          group     name of the consumer group
 --          count     printer|type
---          inbox     the holder's inbox in streams
+--          inbox_field  the holder's inbox in streams
 --          field*    the audience in streams
 -- RETURNS  OK | GONE | NOT_YOURS | EPOCH epoch | LAPSED
 -- ATOMIC   The next send's count must not include a registration that can no longer hear.

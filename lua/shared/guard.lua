@@ -30,10 +30,10 @@ local function guard(meta, leases, run, epoch, session)
     unpack(redis.call('HMGET', meta, 'run', 'epoch', 'grace', 'bell', 'floor'))
   if not run_known then return { 'LAPSED' } end
   local now = milliseconds()
-  if run_known ~= run then return { 'EPOCH', raise_epoch(meta, run, epoch_known, now) } end
-  if epoch_known ~= epoch then return { 'EPOCH', epoch_known } end
+  if run_known ~= run then epoch_known = raise_epoch(meta, run, epoch_known, now) end
   local deadline = tonumber(redis.call('ZSCORE', leases, session) or 0)
   if deadline == 0 then return { 'LAPSED' } end
+  if epoch_known ~= epoch then return { 'EPOCH', epoch_known } end
   if math.max(deadline, epoch_known + grace) < now then return { 'LAPSED' } end
   return nil, now, bell, tonumber(floor)
 end

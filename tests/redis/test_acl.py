@@ -33,15 +33,11 @@ def url(server: RedisServer, user: str) -> str:
 
 async def test_a_dialog_runs_between_the_two_credentials(confined: RedisServer) -> None:
     async with (
-        Broker.connect(confined.url, user="root") as operator,
         Broker.connect(url(confined, "print01"), user="spooler") as source,
         Broker.connect(url(confined, "helpdesk"), user="desk") as listener,
     ):
-        await operator.grant(PRINTER, "desk", "administer")
-        questions = await listener.register(
-            PRINTER, TYPE, user_filter=ALL_USERS, style=BIDIRECTIONAL
-        )
-        channel = await source.open_channel(PRINTER, TYPE, user="alice", style=BIDIRECTIONAL)
+        questions = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+        channel = await source.open_channel(PRINTER, TYPE, user="desk", style=BIDIRECTIONAL)
         await channel.send(b"x" * 20_000)
         (offer,) = await questions.fetch_offers(PATIENCE)
         await offer.respond(b"yes")
@@ -57,6 +53,20 @@ async def test_a_listeners_credential_opens_no_channel(confined: RedisServer) ->
         with pytest.raises(AccessDenied):
             await listener.open_channel(PRINTER, TYPE)
         assert await listener.channels() == []
+
+
+async def test_a_listener_for_all_users_needs_the_grants(confined: RedisServer) -> None:
+    async with (
+        Broker.connect(confined.url, user="root") as operator,
+        Broker.connect(url(confined, "helpdesk"), user="desk") as listener,
+    ):
+        await operator.grant(PRINTER, "desk", "administer")
+        with pytest.raises(RedisRefused):
+            await listener.register(PRINTER, TYPE, user_filter=ALL_USERS)
+        with pytest.raises(RedisRefused):
+            await listener.grant(PRINTER, "desk", "all")
+        confined.cli("ACL", "SETUSER", "helpdesk", "~tympan:{*}:grants")
+        await listener.register(PRINTER, TYPE, user_filter=ALL_USERS)
 
 
 async def test_a_print_hosts_credential_stays_on_its_server(confined: RedisServer) -> None:
