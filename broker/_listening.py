@@ -107,6 +107,7 @@ class Listening:
             common = (key, audience.field, server.keys.streams, server.command)
             if audience.style is BIDIRECTIONAL:
                 reader = BoardReader(*common, self._fate)
+                reader.position = EntryId(int(server.epoch), 0)
             else:
                 reader = StreamReader(*common, lambda entry: self._fan_out(key, entry))
             self.readers[key] = reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
@@ -37,6 +38,14 @@ from broker.settings import Settings, default_url
 P = TypeVar("P", bound=Payload)
 
 
+def login_name() -> str:
+    """Who runs this process; a number where the system knows no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
 class Broker:
     r"""A client of the farm, for one Redis.
 
@@ -66,7 +75,7 @@ class Broker:
         server: str | None = None,
     ) -> None:
         self.settings = settings
-        self._user = parse_user(user or getpass.getuser())
+        self._user = parse_user(user or login_name())
         self._default_server = server
         self._connector = connector
         self._link = Link(connector, settings)
@@ -395,7 +404,8 @@ class Broker:
         return sorted(name.decode() for name in names)
 
     async def _each(self, name: str | Name | None) -> list[Server]:
-        names = [self._name(name).server] if name is not None else await self.servers()
+        known = await self.servers()
+        names = known if name is None else {self._name(name).server} & set(known)
         return [await self.server(Name(server)) for server in names]
 
     async def channels(self, name: str | Name | None = None) -> list[ChannelFacts]:

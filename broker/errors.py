@@ -218,6 +218,8 @@ class PayloadInvalid(NotificationError):
 class BodyGone(NotificationError):
     """A body kept by reference is no longer in Redis."""
 
+    result = Result.win32("BODY_GONE", 1168)
+
 
 class RegistrationError(TympanError):
     """Something about one registration; ``registration`` is its id, or None before it has one."""
@@ -271,6 +273,7 @@ class OutcomeUnknown(TympanError):
     answer. Nothing happens twice.
     """
 
+    result = Result.win32("OUTCOME_UNKNOWN", 1726)
     retryable = True
 
 
@@ -306,6 +309,7 @@ class RedisError(TympanError):
 class RedisUnreachable(RedisError):
     """No connection, or none that answers."""
 
+    result = Result.win32("REDIS_UNREACHABLE", 1722)
     retryable = True
 
 
@@ -318,10 +322,13 @@ class RedisRefused(RedisError):
 class RedisTooOld(RedisError):
     """Tympan needs Redis 6.2 or later."""
 
+    result = Result.win32("REDIS_TOO_OLD", 1150)
+
 
 class RedisReadOnly(RedisError):
     """The server is a replica, or cannot persist and therefore refuses writes."""
 
+    result = Result.win32("REDIS_READ_ONLY", 19)
     retryable = True
 
 
@@ -335,6 +342,10 @@ class RedisFull(RedisError):
 class DurabilityUnavailable(RedisError):
     """This Redis cannot give the durability that the settings ask for."""
 
+    result = Result.win32("DURABILITY_UNAVAILABLE", 50)
+
 
 class ForeignLayout(RedisError):
     """The keys under this namespace are not ours, or of a layout that this version cannot read."""
+
+    result = Result.win32("FOREIGN_LAYOUT", 1306)

@@ -281,11 +281,15 @@ class Registration(Generic[P]):
         self._wake()
 
     def withdrawn(self, entry: Entry) -> None:
-        """A question is over. One that nobody has fetched yet is never handed out."""
+        """A question is over. One that nobody has fetched yet is never handed out.
+
+        A fetch that was woken for it has it, although it runs only in the loop's next turn.
+        """
         offer = self._offers.pop(entry.text("channel"), None)
         if offer is None:
             return
-        if offer in self._new_offers:
+        is_handed = self._fetcher is not None and self._fetcher.done()
+        if offer in self._new_offers and not is_handed:
             self._new_offers.remove(offer)
         offer.withdrawn(entry)
         if self._state == "ended" and not self._offers:

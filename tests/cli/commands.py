@@ -1,0 +1,196 @@
+"""Runs the ``tympan`` command in processes of its own, and awaits what it reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+PATIENCE = 20.0
+"""Seconds that a test waits for what must come, on a machine that does much else."""
+TYPE = "5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01"
+COMMAND = (sys.executable, "-m", "workers.cli")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+Event = dict[str, Any]
+
+
+class Place:
+    """A print server of one test, so that tests share a Redis without meeting."""
+
+    def __init__(self) -> None:
+        self.server = rf"\\print-{secrets.token_hex(4)}"
+        self.printer = rf"{self.server}\laser-3"
+        self.other = rf"{self.server}\laser-4"
+
+
+class Process:
+    """One command that runs, or ran."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+        self.lines: list[str] = []
+        self.notes = ""
+        self._process: asyncio.subprocess.Process | None = None
+        self._readers: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+
+    async def start(self, environment: Mapping[str, str], stdin: int) -> Self:
+        """Start it. Standard input is a pipe, or the descriptor that is given."""
+        self._process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *self.words,
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=CHECKOUT,
+            limit=2**25,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            asyncio.create_task(self._read(self._process.stdout, self.lines.append)),
+            asyncio.create_task(self._read(self._process.stderr, self._remark)),
+        ]
+        return self
+
+    async def _read(self, stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
+        async for line in stream:
+            take(line.decode().rstrip("\n"))
+            self._news.set()
+        self._news.set()
+
+    def _remark(self, line: str) -> None:
+        self.notes += line + "\n"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def events(self) -> list[Event]:
+        """What was reported so far, each line one JSON object."""
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Which events were reported so far, in order."""
+        return [event["event"] for event in self.events]
+
+    @property
+    def answer(self) -> Event:
+        """The one object that was reported."""
+        (event,) = self.events
+        return event
+
+    async def event(self, kind: str, number: int = 1) -> Event:
+        """The first (or ``number``-th) event of this kind, when it is reported."""
+        await self.until(lambda: self.kinds.count(kind) >= number, f"event {kind!r} no. {number}")
+        return [event for event in self.events if event["event"] == kind][number - 1]
+
+    async def note(self, text: str) -> None:
+        """Wait until this is said on standard error."""
+        await self.until(lambda: text in self.notes, f"remark {text!r}")
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait for it; fails when the process ended without it, or is silent for too long."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not holds():
+                    over = all(reader.done() for reader in self._readers)
+                    assert not over, f"{self} ended without {what}"
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self}: no {what} within {PATIENCE:g} s") from None
+
+    async def ended(self) -> int:
+        """Its exit status."""
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*self._readers)
+                return await self._process.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self} does not end") from None
+
+    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def type(self, line: str) -> None:
+        """Write a line to its standard input."""
+        self.feed(f"{line}\n".encode())
+
+    def feed(self, data: bytes, *, end: bool = False) -> None:
+        """Write bytes to its standard input."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        if end:
+            self._process.stdin.close()
+
+    def stop_reading(self) -> None:
+        """Close the pipe of its standard output, as ``head`` does."""
+        assert self._process is not None
+        transport = self._process._transport  # type: ignore[attr-defined]
+        transport.get_pipe_transport(1).close()
+
+    async def clean_up(self) -> None:
+        """End it, whatever it does."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._process.wait()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    def __str__(self) -> str:
+        return f"`tympan {' '.join(self.words)}` (reported {self.lines}, said {self.notes!r})"
+
+
+class Tympan:
+    """Starts commands, and cleans up after them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._processes: list[Process] = []
+
+    async def start(
+        self, *words: str, url: str | None = None, stdin: int = asyncio.subprocess.PIPE
+    ) -> Process:
+        """Start a command; the farm's URL is in its environment."""
+        environment = os.environ | {"TYMPAN_URL": url or self.url, "NO_COLOR": "1"}
+        environment.pop("COLUMNS", None)
+        process = Process(words)
+        self._processes.append(process)
+        return await process.start(environment, stdin)
+
+    async def listening(self, *words: str, stdin: int = asyncio.subprocess.PIPE) -> Process:
+        """A listener with ``--json`` that can be reached."""
+        process = await self.start("listen", *words, "--json", stdin=stdin)
+        await process.event("registered")
+        return process
+
+    async def run(self, *words: str, url: str | None = None, status: int = 0) -> Process:
+        """Run a command to its end; checks its exit status."""
+        process = await self.start(*words, url=url, stdin=asyncio.subprocess.DEVNULL)
+        ended = await process.ended()
+        assert ended == status, f"exit status {ended}, not {status}: {process}"
+        return process
+
+    async def clean_up(self) -> None:
+        """End what still runs."""
+        await asyncio.gather(*(process.clean_up() for process in self._processes))

@@ -1,0 +1,146 @@
+r"""Wrong usage ends with status 2 and a sentence that says how to write it; nothing is sent.
+
+Most cases call ``main`` in this process: nothing is connected before the words are understood, so
+the URL leads nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from broker import TympanError
+from tests.cli.commands import TYPE, Place, Tympan
+from workers.cli import main
+from workers.cli.failures import code_of, status_of
+
+NOWHERE = "redis://127.0.0.1:1/0"
+NAME = r"\\print01\laser-3"
+SEND = ("send", NAME, "--type", TYPE)
+LISTEN = ("listen", NAME, "--type", TYPE, "--as", "alice")
+
+WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "bad name": (("send", "laser-3", "--type", TYPE, "--text", "x"), r"\\server\printer", "NAME"),
+    "name that a shell ate": (("channels", r"\print01laser-3"), "single quotes", "NAME"),
+    "bad GUID": (("send", NAME, "--type", "x", "--text", "x"), "known: asyncui", "ARGUMENT"),
+    "reserved GUID": (
+        ("send", NAME, "--type", "ba9a5027-a70e-4ae7-9b7d-eb3e06ad4157", "--text", "x"),
+        "reserved",
+        "ARGUMENT",
+    ),
+    "no type": (("send", NAME, "--text", "x"), "--type", "ARGUMENT"),
+    "bad URL": (("--url", "http://x", *SEND, "--text", "x"), "redis://host:port/0", "ARGUMENT"),
+    "bad user": ((*SEND, "--text", "x", "--user", "*"), "is no user", "NAME"),
+    "user and all users": (
+        (*SEND, "--text", "x", "--user", "bob", "--all-users"),
+        "--user and --all-users",
+        "ARGUMENT",
+    ),
+    "two payloads": ((*SEND, "--text", "x", "--file", __file__), "--text and --file", "ARGUMENT"),
+    "text and standard input": ((*SEND, "--text", "x", "-"), "--text and -", "ARGUMENT"),
+    "no payload": (SEND, "--text TEXT, --file FILE or -", "ARGUMENT"),
+    "payload as a word": ((*SEND, "hello"), "--text TEXT", "ARGUMENT"),
+    "missing file": ((*SEND, "--file", "/nowhere"), "does not exist", "ARGUMENT"),
+    "bad style": ((*SEND, "--text", "x", "--style", "tri"), "write uni or bi", "ARGUMENT"),
+    "uni and wait": ((*SEND, "--text", "x", "--style", "uni", "--wait", "1"), "bi", "ARGUMENT"),
+    "bad time": ((*SEND, "--text", "x", "--wait", "soon"), "write 30 or 0.5", "ARGUMENT"),
+    "negative time": ((*SEND, "--text", "x", "--wait", "-1"), "write 30 or 0.5", "ARGUMENT"),
+    "endless time": ((*SEND, "--text", "x", "--wait", "nan"), "write 30 or 0.5", "ARGUMENT"),
+    "listener without a user": (("listen", NAME, "--type", TYPE), "--as", "ARGUMENT"),
+    "two ways to answer": ((*LISTEN, "--respond", "x", "--decline"), "exclude", "ARGUMENT"),
+    "uni and ask": ((*LISTEN, "--style", "uni", "--ask"), "--style bi", "ARGUMENT"),
+    "printers of a printer": ((*LISTEN, "--printers"), "server's name", "ARGUMENT"),
+    "count of nothing": ((*LISTEN, "--count", "0"), "0", "ARGUMENT"),
+    "unknown right": (("grant", NAME, "carol", "fly"), "known: administer", "ARGUMENT"),
+    "a server's right on a printer": (
+        ("grant", NAME, "carol", "SERVER_ACCESS_ADMINISTER"),
+        "no right of a printer",
+        "ARGUMENT",
+    ),
+    "bad port": (("up", "--port", "70000"), "70000", "ARGUMENT"),
+    "unknown command": (("fly",), "fly", "ARGUMENT"),
+    "unknown option": ((*SEND, "--fly"), "--fly", "ARGUMENT"),
+}
+
+
+@pytest.mark.parametrize(("words", "says", "code"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_usage(
+    words: tuple[str, ...],
+    says: str,
+    code: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TYMPAN_URL", NOWHERE)
+    assert main(words) == 2
+    for_people = capsys.readouterr()
+    assert says in for_people.err
+    assert "--help" in for_people.err, "it says where to read on"
+    assert for_people.out == ""
+
+    assert main([*words, "--json"]) == 2
+    for_programs = capsys.readouterr()
+    record = json.loads(for_programs.out)
+    assert record["error"] == f"INVALID_{code}"
+    assert record["hresult"] == {"NAME": "0x8007007B", "ARGUMENT": "0x80070057"}[code]
+    assert says in record["message"]
+
+
+def test_every_error_has_an_exit_status_and_a_name() -> None:
+    kinds: list[type[TympanError]] = [TympanError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    assert len(kinds) > 30
+    for kind in kinds:
+        error = kind.__new__(kind)
+        assert status_of(error) in (2, 3, 4, 5)
+        assert code_of(error).name not in ("UNEXPECTED", ""), f"{kind.__name__} has a code to name"
+
+
+async def test_url_and_json_before_and_after_the_command(tympan: Tympan, place: Place) -> None:
+    send = ("send", place.printer, "--type", TYPE, "--text", "hi")
+    url = ("--url", tympan.url)
+    processes = await asyncio.gather(
+        tympan.run("--json", *url, *send, url=NOWHERE),
+        tympan.run(*send, "--json", *url, url=NOWHERE),
+        tympan.run("--json", *send, *url, url=NOWHERE),
+        tympan.run("--url", NOWHERE, *send, *url, "--json", url=NOWHERE),
+        tympan.run(*send, "--json"),
+    )
+    for process in processes:
+        assert process.answer["result"] == "NO_LISTENERS", f"{process}"
+
+
+async def test_wrong_usage_of_the_installed_command(tympan: Tympan) -> None:
+    wrong = await tympan.run("send", "laser-3", "--type", TYPE, "--json", status=2)
+    assert wrong.answer["error"] == "INVALID_NAME"
+    assert "Traceback" not in wrong.notes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--help",), ("-h",), ("send", "--help"), ("listen", "-h"), ("up", "--help")],
+    ids=" ".join,
+)
+def test_help_has_examples(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text
+    assert "\n    tympan " in text, "examples keep their lines"
+
+
+def test_help_says_what_the_exit_status_means(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Exit status: 0 done" in text
+    assert "5 Redis unreachable" in text
+    main(["listen", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "default uni, but bi with --respond, --decline and --ask" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tympan ")

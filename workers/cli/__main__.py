@@ -1,0 +1,7 @@
+"""``python -m workers.cli`` is ``tympan``."""
+
+import sys
+
+from workers.cli import main
+
+sys.exit(main())

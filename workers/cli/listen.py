@@ -1,0 +1,128 @@
+"""``tympan listen``: a listener, for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from uuid import UUID
+
+import click
+
+from broker import ALL_USERS, BIDIRECTIONAL, PER_USER, Name, Style
+from broker.names import parse_user
+from workers.cli.answering import Always, Answering, Ask, Silence
+from workers.cli.failures import DONE, NO_RESPONSE
+from workers.cli.listening import Listening
+from workers.cli.options import (
+    at_most_one,
+    farm_options,
+    name_argument,
+    parse_seconds,
+    settle_style,
+    style_option,
+    type_option,
+    verbatim,
+)
+from workers.cli.output import Output
+from workers.cli.running import connect, run
+
+
+@click.command(
+    short_help="Listen, and answer questions.",
+    epilog=verbatim(
+        r"""
+Examples:
+  tympan listen '\\print01\laser-3' --type asyncui --as alice
+  tympan listen '\\print01\laser-3' --type asyncui --as alice --ask
+  tympan listen '\\print01' --printers --all-users --type asyncui --as carol --style bi
+  tympan listen '\\print01\laser-3' --type asyncui --as robot --respond yes --count 1 --json
+"""
+    ),
+)
+@name_argument
+@type_option
+@click.option(
+    "--as", "user", type=parse_user, required=True, metavar="USER", help="The user who listens."
+)
+@click.option(
+    "--all-users", is_flag=True, help="Hear everybody's notifications; needs a grant on NAME."
+)
+@click.option("--printers", is_flag=True, help="With a server's NAME: hear all its printers, too.")
+@style_option("--respond, --decline and --ask")
+@click.option("--respond", metavar="TEXT", help="Answer each question with TEXT, as UTF-8.")
+@click.option("--decline", is_flag=True, help="Leave each question to the others.")
+@click.option(
+    "--ask",
+    is_flag=True,
+    help="Show each question and read the answer, one line; an empty line declines. The default "
+    "with --style bi when standard input is a terminal; otherwise questions are only shown.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End after N notifications; with --style bi after N dialogs came to their end here.",
+)
+@click.option(
+    "--timeout",
+    type=parse_seconds,
+    metavar="SECONDS",
+    help="End after this time of listening; with status 4 where --count was not reached.",
+)
+@farm_options
+@click.pass_context
+def listen(
+    ctx: click.Context,
+    *,
+    name: Name,
+    type_: UUID,
+    user: str,
+    all_users: bool,
+    printers: bool,
+    style: Style | None,
+    respond: str | None,
+    decline: bool,
+    ask: bool,
+    count: int | None,
+    timeout: float | None,
+) -> int:
+    r"""Listen on NAME, which is \\server\printer or \\server, until interrupted.
+
+    With --style bi this hears questions. Whoever answers a question first owns the dialog; the
+    others are told at once. A question that is only shown stays open for others.
+    """
+    answering = {"--respond": respond, "--decline": decline, "--ask": ask}
+    at_most_one(answering)
+    style = settle_style(style, answering)
+    if printers and name.printer:
+        raise click.UsageError(rf"--printers needs a server's name: write '{name.of_server}'")
+    output = Output.of(ctx)
+    how: Answering = Always(Silence.LEAVE)
+    if respond is not None:
+        how = Always(respond)
+    elif decline:
+        how = Always(Silence.DECLINE)
+    elif ask or (style is BIDIRECTIONAL and sys.stdin is not None and sys.stdin.isatty()):
+        how = Ask(output, user)
+
+    async def work() -> int:
+        async with connect(ctx, user) as broker:
+            registration = await broker.register(
+                name,
+                type_,
+                user=user,
+                user_filter=ALL_USERS if all_users else PER_USER,
+                style=style,
+                printers=printers,
+            )
+            async with registration:
+                listening = Listening(registration, output, how, count)
+                listening.tell_registered()
+                try:
+                    async with asyncio.timeout(timeout):
+                        await listening.until_enough()
+                except TimeoutError:
+                    output.note(f"{timeout:g} s are over; heard {listening.heard}")
+        return DONE if count is None or listening.heard >= count else NO_RESPONSE
+
+    return run(work(), interrupted=DONE)

@@ -1,0 +1,226 @@
+"""Listening: one registration at the command line, and what comes to it, told as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from rich.text import Text
+
+from broker import Closing, Notification, Offer, Payload, Registration, Result
+from broker.errors import (
+    ChannelAcquired,
+    ChannelAlreadyClosed,
+    OutcomeUnknown,
+    RedisError,
+    SessionLapsed,
+)
+from broker.notification_type import describe_type
+from broker.results import S_OK
+from workers.cli.answering import Answering, Silence
+from workers.cli.output import Output, body_record, body_shown, clock, printable, result_record
+
+T = TypeVar("T")
+TOLD_WITHIN = 1.0
+"""Seconds that a refused answer waits for the news why; the refusal itself says the most of it."""
+ASK_AGAIN_EVERY = 1.0
+
+
+class Listening:
+    """One registration's news, until enough was heard."""
+
+    def __init__(
+        self,
+        registration: Registration[Payload],
+        output: Output,
+        answering: Answering,
+        count: int | None,
+    ) -> None:
+        self.heard = 0
+        """Notifications; or, of a bidirectional registration, dialogs that ended here."""
+        self._registration = registration
+        self._output = output
+        self._answering = answering
+        self._count = count
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def until_enough(self) -> None:
+        """Listen until ``count`` is reached, or else for ever. Raises what ends the listening."""
+        self._run(self._hear())
+        try:
+            await self._enough
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not self._enough.done():
+            self._enough.set_exception(error)
+
+    async def _hear(self) -> None:
+        while not self._enough.done():
+            item = await self._registration.fetch()
+            if isinstance(item, Offer):
+                self._run(self._follow(item))
+            elif item is not None:
+                self._tell_notification(item)
+                self._count_one()
+
+    def _count_one(self) -> None:
+        self.heard += 1
+        if self.heard == self._count and not self._enough.done():
+            self._enough.set_result(None)
+
+    # Dialogs -----------------------------------------------------------------------------------
+
+    async def _follow(self, offer: Offer[Payload]) -> None:
+        """One question, and the dialog that follows where our answer is the first."""
+        question: Notification[Payload] | None = offer.notification
+        while question is not None:
+            self._tell_notification(question, is_question=True)
+            answer = await self._answering.answer(offer, question)
+            if answer is not Silence.LEAVE and await self._is_over(offer, answer):
+                break
+            question = await offer.next_told()
+        else:
+            self._tell_closed(offer, offer.closing)
+        self._count_one()
+
+    async def _is_over(self, offer: Offer[Payload], answer: str | Silence) -> bool:
+        """Answer or decline; whether that was the end of it, and is told."""
+        try:
+            if isinstance(answer, str):
+                data = answer.encode(errors="surrogateescape")  # as it was typed
+                result = await self._settled(lambda: offer.respond(data))
+                self._tell_answer(offer, "responded", result)
+                return False
+            was_mine = offer.is_mine
+            result = await self._settled(offer.close)
+            if was_mine:
+                self._tell_closed(offer, offer.closing)
+            else:
+                self._tell_answer(offer, "declined", result)
+            return True
+        except SessionLapsed:
+            return False  # the end of the dialog is told to it, as to all that this process held
+        except (ChannelAcquired, ChannelAlreadyClosed) as error:
+            if isinstance(answer, str):
+                self._tell_answer(offer, "responded", error.result)
+            closing = await offer.wait_closed(TOLD_WITHIN)
+            by = error.by if isinstance(error, ChannelAcquired) else None
+            self._tell_closed(offer, closing, by)
+            return True
+
+    async def _settled(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask again through an outage: the same call gets the first answer."""
+        while True:
+            try:
+                return await call()
+            except (RedisError, OutcomeUnknown) as error:
+                if not error.retryable:
+                    raise
+                self._output.note(f"{error}; trying again", "yellow")
+            await asyncio.sleep(ASK_AGAIN_EVERY)
+
+    # Telling -----------------------------------------------------------------------------------
+
+    def tell_registered(self) -> None:
+        """It can be reached from now on."""
+        plan = self._registration.plan
+        whose = "for all users" if plan.user_filter else "for itself"
+        printers = " and its printers" if plan.printers else ""
+        record = {
+            "event": "registered",
+            "registration": self._registration.id,
+            "name": str(plan.name),
+            "type": str(plan.type),
+            "style": plan.style.word,
+            "user": plan.user,
+            "all_users": bool(plan.user_filter),
+            "printers": plan.printers,
+        }
+        self._output.tell(
+            record,
+            Text(
+                f"{printable(plan.user)} listens {whose} on {plan.name}{printers}: "
+                f"{describe_type(plan.type)}, {plan.style.word} (Ctrl-C ends)",
+                "dim",
+            ),
+        )
+
+    def _tell_notification(self, told: Notification[Any], *, is_question: bool = False) -> None:
+        record = {
+            "event": "notification",
+            "channel": told.channel,
+            "name": str(told.name),
+            "type": str(told.type),
+            "user": told.user,
+            "at": told.at,
+            **body_record(told.data),
+        }
+        if is_question and self._answering.shows_questions:
+            self._output.tell(record)
+            return
+        body = body_shown(told.data, told.type)
+        body = f"\n{textwrap.indent(body, '  ')}" if "\n" in body else f" {body}"
+        line = self._line(told, "asks" if is_question else "to", told.user or "all users")
+        self._output.tell(record, line.append(body))
+
+    @staticmethod
+    def _line(told: Notification[Any], verb: str, user: str) -> Text:
+        return Text.assemble(
+            (clock(told.at), "dim"),
+            f"  {told.name} ",
+            (f"{verb} ", "dim"),
+            (printable(user), "cyan"),
+            ":",
+        )
+
+    def _tell_answer(self, offer: Offer[Payload], event: str, result: Result) -> None:
+        record = {"event": event, "channel": offer.id, **result_record(result)}
+        words = f"{event} ({result.name})"
+        if result == S_OK and event == "responded":
+            words = "our answer was the first: the dialog is ours"
+        elif result == S_OK:
+            words = "declined: the question is left to the others"
+        style = "green" if result.succeeded else "yellow"
+        self._output.tell(record, Text(f"          {offer.name}: {words}", style))
+
+    def _tell_closed(
+        self, offer: Offer[Payload], closing: Closing | None, by: str | None = None
+    ) -> None:
+        """``by``: who acquired it, where only the refusal said so."""
+        reason = closing.reason.data if closing is not None else None
+        acquired = closing.acquired if closing is not None else by is not None
+        closer = closing.by if closing is not None else by
+        if closer == offer.registration.id:
+            closer = offer.registration.plan.user
+        record = {
+            "event": "closed",
+            "channel": offer.id,
+            **body_record(reason, "reason"),
+            "by": closer,
+            "acquired": acquired,
+        }
+        if acquired:
+            words = f"{closer} answered first: the question is withdrawn"
+        elif closer is None:
+            words = "over: the other end, or this process's lease, is gone"
+        else:
+            words = f"closed by {closer}"
+        if reason is not None:
+            words = f"{words}: {body_shown(reason, offer.type)}"
+        self._output.tell(record, Text(f"          {offer.name}: {printable(words)}", "yellow"))

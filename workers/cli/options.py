@@ -1,0 +1,150 @@
+"""What is typed: options that commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import getpass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Name, Style
+from broker.errors import InvalidName
+from broker.notification_type import parse_type
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass
+class CommandLine:
+    """What ``--url`` and ``--json`` say, before or after the command."""
+
+    url: str | None = None
+    as_json: bool = False
+
+
+def parse_name(text: str) -> Name:
+    """A name. Raises InvalidName, with a word about shells, which eat backslashes."""
+    try:
+        return Name.parse(text)
+    except InvalidName as error:
+        raise InvalidName(f"{error} (in a shell, in single quotes)") from None
+
+
+def parse_style(text: str) -> Style:
+    """A conversation style. Raises BadParameter."""
+    if text not in ("uni", "bi"):
+        raise click.BadParameter(f"{text!r} is no conversation style: write uni or bi")
+    return Style.from_word(text)
+
+
+def parse_seconds(text: str) -> float:
+    """A time, not negative and not endless. Raises BadParameter."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise click.BadParameter(f"{text!r} is no time in seconds: write 30 or 0.5")
+    return value
+
+
+def _keep_url(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(CommandLine).url = value
+
+
+def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(CommandLine).as_json = True
+
+
+def farm_options(command: C) -> C:
+    """``--url`` and ``--json``, which are understood before and after the command."""
+    for option in (
+        click.option(
+            "--json",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_keep_json,
+            help="One JSON object a line on standard output, all else on standard error.",
+        ),
+        click.option(
+            "--url",
+            metavar="URL",
+            is_eager=True,
+            expose_value=False,
+            callback=_keep_url,
+            help="The farm's Redis: redis://host:port/0, rediss:// or unix://. Default: "
+            "TYMPAN_URL, otherwise redis://127.0.0.1:6379/0.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def verbatim(text: str) -> str:
+    """Help text whose lines click leaves as they are."""
+    return "\n\n".join("\b\n" + paragraph for paragraph in text.strip("\n").split("\n\n"))
+
+
+def in_json(error: Exception, words: Sequence[str]) -> bool:
+    """Whether a command line that could not be read asks for JSON."""
+    if not isinstance(error, click.ClickException):
+        return False
+    return "--json" in words[: words.index("--")] if "--" in words else "--json" in words
+
+
+type_option = click.option(
+    "--type",
+    "type_",
+    type=parse_type,
+    required=True,
+    metavar="TYPE",
+    help="Notification type: a GUID or a known alias.",
+)
+name_argument = click.argument("name", type=parse_name, metavar="NAME")
+optional_name_argument = click.argument("name", type=parse_name, metavar="[NAME]", required=False)
+
+
+def style_option(implied_by: str) -> Callable[[C], C]:
+    """``--style``, which some other options imply."""
+    return click.option(
+        "--style",
+        type=parse_style,
+        metavar="uni|bi",
+        help=f"Conversation style; default uni, but bi with {implied_by}.",
+    )
+
+
+def settle_style(style: Style | None, answering: Mapping[str, object]) -> Style:
+    """The style, where options that only make sense with answers imply ``bi``.
+
+    Raises UsageError where such an option meets ``--style uni``.
+    """
+    given = [option for option, value in answering.items() if value not in (None, False)]
+    if given and style is UNIDIRECTIONAL:
+        raise click.UsageError(
+            f"{given[0]} needs --style bi: nobody can answer a unidirectional notification"
+        )
+    if style is not None:
+        return style
+    return BIDIRECTIONAL if given else UNIDIRECTIONAL
+
+
+def at_most_one(options: Mapping[str, object]) -> None:
+    """Raises UsageError where more than one of these options was given."""
+    given = [option for option, value in options.items() if value not in (None, False)]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} exclude each other: give one of them")
+
+
+def login_name() -> str | None:
+    """Who runs this process; None where this host has no name for the user id."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

@@ -1,0 +1,107 @@
+"""``tympan grant``, ``revoke`` and ``grants``: who administers what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from broker import Name, Right
+from broker.names import parse_user
+from broker.results import S_OK
+from broker.rights import parse_right
+from workers.cli.failures import DONE
+from workers.cli.looking import known, where
+from workers.cli.options import farm_options, optional_name_argument, parse_name, verbatim
+from workers.cli.output import Output, printable, result_record
+from workers.cli.running import connect, run
+
+EPILOG = r"""
+RIGHT is administer, use (of a printer), enumerate (of a server), all, or the full name of a
+right, such as PRINTER_ACCESS_ADMINISTER.
+
+Example:
+  tympan {} '\\print01\laser-3' carol administer
+"""
+
+
+@click.command(short_help="Give a user a right.", epilog=verbatim(EPILOG.format("grant")))
+@click.argument("name", type=parse_name, metavar="NAME")
+@click.argument("user", type=parse_user, metavar="USER")
+@click.argument("right", metavar="RIGHT")
+@farm_options
+@click.pass_context
+def grant(ctx: click.Context, name: Name, user: str, right: str) -> int:
+    r"""Give USER a right on NAME, which is \\server\printer or \\server.
+
+    Who administers a name may listen there for all users, and send to all users. Of a server's
+    printers it needs each one's own grant, except to listen to all of them (listen --printers).
+    """
+    return run(_change(ctx, name, user, right, give=True))
+
+
+@click.command(short_help="Take a right away.", epilog=verbatim(EPILOG.format("revoke")))
+@click.argument("name", type=parse_name, metavar="NAME")
+@click.argument("user", type=parse_user, metavar="USER")
+@click.argument("right", metavar="RIGHT")
+@farm_options
+@click.pass_context
+def revoke(ctx: click.Context, name: Name, user: str, right: str) -> int:
+    r"""Take a right on NAME away from USER; registrations that stood on it end."""
+    return run(_change(ctx, name, user, right, give=False))
+
+
+@click.command(short_help="List who may administer what.")
+@optional_name_argument
+@farm_options
+@click.pass_context
+def grants(ctx: click.Context, name: Name | None) -> int:
+    r"""List grants: of the farm, of \\server with its printers, or of \\server\printer."""
+    output = Output.of(ctx)
+
+    async def work() -> int:
+        async with connect(ctx) as broker:
+            found = await known(broker, name, broker.grants)
+        if not found:
+            output.note(f"nobody was granted anything{where(name)}")
+            return DONE
+        output.table(
+            [right_record(one.name, one.user, one.right) for one in found],
+            ("NAME", "USER", "RIGHTS"),
+            [(str(one.name), one.user, ", ".join(words(one.right))) for one in found],
+        )
+        return DONE
+
+    return run(work())
+
+
+async def _change(ctx: click.Context, name: Name, user: str, right: str, *, give: bool) -> int:
+    output = Output.of(ctx)
+    mask = parse_right(right, name)
+    async with connect(ctx) as broker:
+        now = await (broker.grant if give else broker.revoke)(name, user, mask)
+    has = ", ".join(words(now)) or "no right"
+    output.tell(
+        {**result_record(S_OK), **right_record(name, user, now)},
+        Text(f"{printable(user)} now has on {name}: {has}"),
+    )
+    return DONE
+
+
+def right_record(name: Name, user: str, right: Right) -> dict[str, Any]:
+    """A user's rights for programs."""
+    return {
+        "name": str(name),
+        "user": user,
+        "rights": words(right),
+        "mask": f"0x{int(right):08X}",
+    }
+
+
+def words(right: Right) -> list[str]:
+    """The names of rights; a whole ALL_ACCESS mask is one name."""
+    for whole in (Right.SERVER_ALL_ACCESS, Right.PRINTER_ALL_ACCESS):
+        if right == whole:
+            return [str(whole.name)]
+    return [str(one.name) for one in right]

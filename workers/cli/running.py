@@ -1,0 +1,66 @@
+"""Running: an event loop that ends politely on a signal, and a broker with a person waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+
+from broker import Broker
+from workers.cli.options import CommandLine, login_name
+from workers.cli.output import logging_to_stderr
+
+PATIENCE = 5.0
+"""Seconds that one call may take: a person waits, and a script is told 5 (Redis unreachable)."""
+STOPPED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Coroutine[Any, Any, int], *, interrupted: int = STOPPED) -> int:
+    """Run to the end, and return its exit status.
+
+    SIGINT or SIGTERM cancels the work, which cleans up; the status then is ``interrupted`` where
+    the work does not return one of its own. A second signal ends the process at once.
+    """
+
+    async def until_done() -> int:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(work)
+        is_interrupted = False
+
+        def interrupt() -> None:
+            nonlocal is_interrupted
+            is_interrupted = True
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+            task.cancel()
+
+        for number in SIGNALS:
+            loop.add_signal_handler(number, interrupt)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if is_interrupted:
+                return interrupted
+            raise
+
+    with logging_to_stderr():
+        return asyncio.run(until_done())
+
+
+def connect(ctx: click.Context, user: str | None = None) -> Broker:
+    """A broker for one command, not entered yet.
+
+    ``user`` is whom the command acts as; commands that act as nobody need none.
+    """
+    line = ctx.ensure_object(CommandLine)
+    return Broker.connect(
+        line.url,
+        user=user or login_name() or "tympan",
+        connect_timeout=PATIENCE,
+        reply_timeout=PATIENCE,
+        operation_timeout=PATIENCE,
+    )
