@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from broker._end import End, inside_closed
 from broker.callback import Callback
 from broker.errors import RegistrationError
-from broker.notification import Notification, Response
+from broker.notification import Notification
 
 if TYPE_CHECKING:
     from broker.channel import Channel
@@ -95,7 +95,7 @@ class Dispatcher:
 
     async def _until_closed(self, end: End[Any]) -> None:
         while (told := await end.next_told()) is not None:
-            if not (isinstance(told, Response) and told.is_final):
+            if end.closing is None:  # nothing is notified after a close (R104)
                 await self._notify(end, told)
         if end.was_told and end.closing is not None and self._callback is not None:
             token = inside_closed.set(end)

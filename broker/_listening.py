@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from broker import _calls
 from broker._entries import Entry, EntryId
 from broker._keys import Audience
+from broker._plan import RegistrationPlan
 from broker._reader import BoardReader, Reader, StreamReader
 from broker._room import Room
 from broker._scripts import Call
@@ -48,6 +49,8 @@ class Listening:
     def __init__(self, server: Server) -> None:
         self.readers: dict[str, Reader] = {}
         self.registrations: dict[str, Registration[Any]] = {}
+        self.doubtful: dict[str, RegistrationPlan] = {}
+        """Registrations whose making was broken off: they may stand in Redis, and must not."""
         self._server = server
         self._places: dict[str, list[Place]] = {}
         self._joining: dict[str, int] = {}
@@ -168,6 +171,20 @@ class Listening:
             )
         return reply
 
+    async def end(self, registration: str, plan: RegistrationPlan) -> str:
+        """End one of this session's registrations in Redis; the word that it answered."""
+        server = self._server
+        word, *_ = await server.ask_anew(
+            lambda: _calls.unregister(server.keys, registration, plan, "unregister", server.session)
+        )
+        return str(word)
+
+    async def settle_doubts(self) -> None:
+        """End what may stand although its maker was broken off."""
+        for registration, plan in list(self.doubtful.items()):
+            await self.end(registration, plan)
+            self.doubtful.pop(registration, None)
+
     async def leave(self, registration: Registration[Any]) -> None:
         """Stop following for a registration; a board goes on while an offer's fate hangs on it."""
         self.registrations.pop(registration.id, None)
@@ -216,9 +233,14 @@ class Listening:
     async def _resume(self, registration: Registration[Any]) -> None:
         try:
             _, known, *numbers = await self._registered(registration, self._server.ask)
-        except (AccessDenied, MaxRegistrationCountExceeded) as error:
+        except AccessDenied as error:
             registration.ended(f"Redis forgot it, and refuses it now: {error}", error)
             await self.leave(registration)
+            return
+        except MaxRegistrationCountExceeded:
+            registration.session_lapsed()
+            await self.leave(registration)
+            self._server.register_again(registration)
             return
         for i, place in enumerate(registration.rooms):
             room = int(float(numbers[2 * i + 1]))

@@ -90,6 +90,7 @@ class Server:
         self.listening = Listening(self)
         self._inbox: StreamReader | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._registering: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[Any] | None = None
         self._changing = asyncio.Lock()
         self._is_closing = False
@@ -396,9 +397,23 @@ class Server:
             for dialog in dialogs:
                 dialog.peer_died()
             for registration in await self.listening.lapsed():
-                self.spawn(self._register_again(registration))
+                self.register_again(registration)
             await self._forget_inbox()
             await self._begin()
+
+    def register_again(self, registration: Registration[Any]) -> None:
+        """Try until it stands, or is refused for good."""
+        task = self.spawn(self._register_again(registration))
+        if task is not None:
+            self._registering.add(task)
+            task.add_done_callback(self._registering.discard)
+
+    async def stop_registering(self) -> None:
+        """Break off what is being registered again."""
+        tasks = list(self._registering)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _register_again(self, registration: Registration[Any]) -> None:
         """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""

@@ -146,8 +146,10 @@ class Broker:
         """Best effort: what cannot be ended now is run down after the lease."""
         try:
             async with asyncio.timeout(server.settings.reply_timeout):
+                await server.stop_registering()
                 for registration in list(server.listening.registrations.values()):
                     await registration.unregister()
+                await server.listening.settle_doubts()
                 for channel in list(server.channels.values()):
                     await end_channel(server, channel.id, "abandon", server.session)
                 for offer in list(server.dialogs.values()):

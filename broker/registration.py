@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
 
-from broker import _calls
 from broker._entries import Entry
 from broker._keys import EVERYONE
 from broker._plan import RegistrationPlan
@@ -23,6 +22,7 @@ from broker.errors import (
     CallAlreadyParked,
     InvalidArgument,
     NotRegistered,
+    OutcomeUnknown,
     RegistrationEnded,
     TympanError,
 )
@@ -158,11 +158,16 @@ class Registration(Generic[P]):
         self._new_offers.clear()
         self._offers = {}
         self._seen = {}
+        made, plan = self.id, self.plan
         try:
             await self.server.listening.join(self)
-        except BaseException:
-            await self.server.listening.leave(self)
+        except (OutcomeUnknown, asyncio.CancelledError):
+            self.server.listening.doubtful[made] = plan
+            self.server.spawn(self.server.listening.settle_doubts())
             raise
+        finally:
+            if made not in self.server.listening.registrations:
+                await self.server.listening.leave(self)
 
     def record(self, session: str) -> dict[str, Any]:
         """What Redis keeps of it."""
@@ -194,11 +199,9 @@ class Registration(Generic[P]):
         return await self._leave()
 
     async def _leave(self) -> Result:
-        server, plan, id_ = self.server, self.plan, self.id
-        await server.listening.leave(self)
-        word, *_ = await server.ask_anew(
-            lambda: _calls.unregister(server.keys, id_, plan, "unregister", server.session)
-        )
+        made, plan = self.id, self.plan
+        await self.server.listening.leave(self)
+        word = await self.server.listening.end(made, plan)
         return S_OK if word == "OK" else ALREADY_UNREGISTERED
 
     def ended(self, why: str, cause: TympanError | None = None) -> None:

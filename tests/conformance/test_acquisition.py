@@ -518,6 +518,21 @@ async def test_a_declined_listener_cannot_answer_after_all(farm: Farm) -> None:
     assert await other.respond(b"me") == S_OK
 
 
+@rule(81)
+async def test_an_answer_given_while_the_decline_is_under_way_is_refused(farm: Farm) -> None:
+    source = await farm.broker("spooler")
+    _, registration = await listener(farm)
+    channel = await farm.question(source)
+    offer = await farm.offered(registration)
+    declined, answered = await asyncio.gather(
+        offer.decline(), offer.respond(b"on second thought"), return_exceptions=True
+    )
+    assert declined == S_OK
+    assert isinstance(answered, ChannelAlreadyClosed)
+    assert await state(source, channel) == "offered"
+    assert not offer.is_mine
+
+
 # Losers -----------------------------------------------------------------------------------------
 
 

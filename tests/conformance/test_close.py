@@ -178,8 +178,11 @@ async def test_a_notification_that_the_owner_has_not_fetched_is_discarded(farm: 
     await refused_as_closed(offer.follow_up(PATIENCE))
 
 
-@rule(97)
-async def test_a_response_that_the_source_has_not_fetched_is_discarded(farm: Farm) -> None:
+@rule(89, 97)
+async def test_an_accepted_response_outlives_its_owners_close_and_not_the_sources_own(
+    farm: Farm,
+) -> None:
+    """What was accepted is in the source's inbox before the close is (docs/decisions.md)."""
     source = await farm.broker("spooler")
     process, registration = await listener(farm)
     channel = await farm.question(source)
@@ -187,9 +190,17 @@ async def test_a_response_that_the_source_has_not_fetched_is_discarded(farm: Far
     await offer.respond(b"queued")
     await all_heard(farm, source, process)
     await offer.close()
-    closing = await channel.wait_closed(PATIENCE)
-    assert closing is not None
+    assert await channel.wait_closed(PATIENCE) is not None
+    assert (await channel.response(PATIENCE)).data == b"queued"
     await refused_as_closed(channel.response(PATIENCE))
+
+    mine, offer = await dialog(farm, source, registration)
+    await mine.send(b"and?")
+    await offer.follow_up(PATIENCE)
+    await offer.respond(b"queued")
+    await all_heard(farm, source, process)
+    await mine.close()
+    await refused_as_closed(mine.response(PATIENCE))
 
 
 @rule(97, 98)

@@ -145,6 +145,7 @@ async def test_applications_and_components_that_open_channels_both_register(
 
 async def assert_all_users_denied(farm: Farm, listener: Broker, name: str | None) -> None:
     """Registering for all users on that name is denied, and leaves nothing."""
+    await listener.registration(SERVER)  # its session there stands already
     standing = await listener.registrations(SERVER)
     before = await farm.keys()
     for style in Style:

@@ -457,6 +457,26 @@ async def test_a_source_may_not_release_before_the_answer_is_presented(farm: Far
 
 
 @rule(114)
+@pytest.mark.parametrize("in_dialog", [False, True], ids=["first", "in-dialog"])
+async def test_a_source_may_not_release_while_its_send_is_under_way(
+    farm: Farm, in_dialog: bool
+) -> None:
+    source = await farm.broker("spooler")
+    _, registration = await listener(farm)
+    if in_dialog:
+        channel, _ = await dialog(farm, source, registration)
+    else:
+        channel = await new_channel(source)
+    sent, released = await asyncio.gather(
+        channel.send(b"well?"), channel.release(), return_exceptions=True
+    )
+    assert sent == S_OK
+    assert isinstance(released, ContractViolation)
+    assert await state(source, channel) == ("asked" if in_dialog else "offered")
+    assert await drops(farm, channel) == 0
+
+
+@rule(114)
 async def test_a_source_may_release_inside_on_event_notify(farm: Farm) -> None:
     results: list[Result] = []
 
