@@ -290,7 +290,7 @@ class End(ABC, Generic[N]):
 
     def _closing(self, entry: Entry) -> Closing:
         reason: Notification[Any] = self._release_notice()
-        if "body" in entry.fields:
+        if "body" in entry.fields or "ref" in entry.fields:
             reason = self._notification(entry)
         return Closing(self.id, reason, entry.text("by") or entry.text("user") or None)
 

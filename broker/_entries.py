@@ -67,8 +67,8 @@ def read_bell(payload: bytes) -> tuple[EntryId, Entry | None]:
     Raises ValueError for anything that is no bell.
     """
     parts = _netstrings(payload)
-    if not parts:
-        raise ValueError("an empty bell")
+    if len(parts) % 2 == 0:
+        raise ValueError("no bell: an id, and fields with their values")
     return EntryId.parse(parts[0]), entry(parts[0], parts[1:]) if len(parts) > 1 else None
 
 
@@ -76,8 +76,11 @@ def _netstrings(payload: bytes) -> list[bytes]:
     parts: list[bytes] = []
     at = 0
     while at < len(payload):
-        colon = payload.index(b":", at)
-        end = colon + 1 + int(payload[at:colon])
+        colon = payload.index(b":", at, at + 12)
+        length = payload[at:colon]
+        if not length.isdigit():
+            raise ValueError("no length")
+        end = colon + 1 + int(length)
         if end > len(payload):
             raise ValueError("a bell that was cut off")
         parts.append(payload[colon + 1 : end])

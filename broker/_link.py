@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
@@ -25,6 +25,8 @@ from broker.settings import Durability, Settings
 
 LARGE = 65_536
 """Calls that carry more than this many bytes take a lane of their own: small ones do not wait."""
+DURABLE_LANES = 16
+"""Calls of one process that wait for replicas or disk at the same time."""
 
 Command = Sequence[Arg]
 Reply = Any
@@ -86,7 +88,9 @@ class Lane:
             if self._connection is not None:
                 return self._connection
             connection = await open_connection(self._connector, self._settings)
-            self.run_id, self.version = await identify(connection, self._connector.url)
+            self.run_id, self.version = await identify(
+                connection, self._connector.url, self._settings.reply_timeout
+            )
             self._connection = connection
             self._reader = asyncio.create_task(self._read(connection), name="tympan-lane")
             return connection
@@ -154,14 +158,16 @@ class Lane:
 
 
 class Link:
-    """Lanes to one Redis: common, large, and one that waits for replicas or disk."""
+    """Lanes to one Redis: common, large, and some that wait for replicas or disk."""
 
     def __init__(self, connector: Connector, settings: Settings) -> None:
         self.connector = connector
         self.settings = settings
         self._common = Lane(connector, settings)
         self._large = Lane(connector, settings)
-        self._durable = Lane(connector, settings)
+        self._durable: list[Lane] = []
+        self._durable_idle: list[Lane] = []
+        self._durable_room = asyncio.Semaphore(DURABLE_LANES)
 
     @property
     def where(self) -> str:
@@ -169,7 +175,7 @@ class Link:
         return self.connector.url
 
     async def close(self) -> None:
-        for lane in (self._common, self._large, self._durable):
+        for lane in (self._common, self._large, *self._durable):
             await lane.close()
 
     async def command(self, *command: Arg, large: bool = False) -> Reply:
@@ -192,9 +198,8 @@ class Link:
         wait = await self._wait_command()
         if wait is None:
             return await self.run(call, lead), True
-        answer, held = await self._eval(
-            self._durable, call, lead, wait, settings.durability_timeout
-        )
+        async with self._durable_lane() as lane:
+            answer, held = await self._eval(lane, call, lead, wait, settings.durability_timeout)
         if isinstance(held, Exception):
             raise DurabilityUnavailable(
                 f"{self.where} cannot wait for {settings.durability}: {held}"
@@ -202,6 +207,20 @@ class Link:
         if settings.durability is Durability.REPLICA:
             return answer, int(held) >= settings.replicas
         return answer, int(held[0]) >= 1
+
+    @contextlib.asynccontextmanager
+    async def _durable_lane(self) -> AsyncIterator[Lane]:
+        """A lane of one's own: a wait for replicas or disk blocks its connection."""
+        async with self._durable_room:
+            if not self._durable_idle:
+                lane = Lane(self.connector, self.settings)
+                self._durable.append(lane)
+                self._durable_idle.append(lane)
+            lane = self._durable_idle.pop()
+            try:
+                yield lane
+            finally:
+                self._durable_idle.append(lane)
 
     async def check_durability(self) -> None:
         """Raises DurabilityUnavailable where this Redis can never give what the settings ask."""

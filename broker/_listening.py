@@ -24,6 +24,7 @@ from broker.errors import (
     MaxRegistrationCountExceeded,
     OutcomeUnknown,
     RedisError,
+    RedisUnreachable,
     SessionLapsed,
 )
 
@@ -290,20 +291,27 @@ class Listening:
         elif "reason_body" in known:
             told["body"] = known["reason_body"]
         elif "reason_ref" in known:
+            told["ref"] = known["reason_ref"]
             body = await server.command("GET", known["reason_ref"], large=True)
-            told["body"] = body or b""
+            if body is not None:
+                told["body"] = body
         return Entry(EntryId(0, 0), {**told, "channel": channel.encode()})
 
     # Takes, positions, trimming -----------------------------------------------------------------
 
-    async def written(self, place: Room, registration: Registration[Any]) -> None:
-        """Write this room's takes now; returns when Redis knows, or a second later."""
+    async def taken(self, place: Room, registration: Registration[Any]) -> None:
+        """The application took one: write it, together with others that are taken meanwhile.
+
+        Where less than half of the buffer is left for senders this returns when Redis knows (or a
+        second later): a slow listener's bound is exact, a fast one's writes are few.
+        """
         due = self._due.get(place)
         if due is None:
             due = self._due[place] = (registration, asyncio.get_running_loop().create_future())
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_due(), name="tympan-takes")
-        await asyncio.wait({due[1]}, timeout=WRITE_PATIENCE)
+        if place.is_short:
+            await asyncio.wait({due[1]}, timeout=WRITE_PATIENCE)
 
     async def _write_due(self) -> None:
         while self._due:
@@ -362,7 +370,13 @@ class Listening:
         if self._trimmed.get(reader.key) == reader.position:
             return
         command, lease = self._server.command, self._server.settings.lease
-        groups = await command("XINFO", "GROUPS", reader.key)
+        try:
+            groups = await command("XINFO", "GROUPS", reader.key)
+        except RedisUnreachable:
+            raise
+        except RedisError as error:  # the stream is gone: somebody else's doing, nothing to trim
+            log.warning("server %s: %s is not trimmed: %s", self._server.name, reader.key, error)
+            return
         received = min((_last_delivered(group) for group in groups), default=EntryId(0, 0))
         if received.number == 0:
             return

@@ -8,6 +8,7 @@ above the room, while no take is under way, means denied; during a take the answ
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from broker._entries import Entry, EntryId
@@ -26,8 +27,8 @@ class Room:
     """One registration's room in one audience."""
 
     __slots__ = (
-        "_in_flight", "_received", "_undecided", "_unsettled", "_written", "audience", "buffer",
-        "denied", "room", "taken",
+        "_in_flight", "_received", "_refused", "_undecided", "_unsettled", "_written",
+        "audience", "buffer", "denied", "room", "taken",
     )  # fmt: skip
 
     def __init__(self, audience: Audience, start: EntryId, room: int, buffer: int) -> None:
@@ -41,6 +42,8 @@ class Room:
         self._in_flight: Take | None = None
         self._unsettled = False
         self._undecided: list[Entry] = []
+        self._refused: deque[tuple[int, int]] = deque()
+        """Ranges (above, up to) that were denied and have not all come yet."""
 
     @property
     def received(self) -> EntryId:
@@ -70,10 +73,16 @@ class Room:
         if self._undecided or (entry.id.number > self.room and self._in_flight is not None):
             self._undecided.append(entry)
             return False
-        if entry.id.number > self.room:
+        if entry.id.number > self.room or self._was_denied(entry.id.number):
             self.denied += 1
             return False
         return True
+
+    def _was_denied(self, number: int) -> bool:
+        """Whether a take's answer said so before the entry came."""
+        while self._refused and self._refused[0][1] < number:
+            self._refused.popleft()
+        return bool(self._refused) and self._refused[0][0] < number
 
     def begin(self) -> Take:
         """A take is sent; one at a time. One whose outcome is unknown is sent again unchanged."""
@@ -97,9 +106,15 @@ class Room:
         self._in_flight = None
         self._unsettled = False
         self._written = max(self._written, take.received)
-        last_denied = room - take.taken if take.taken else self.room
         undecided, self._undecided = self._undecided, []
-        accepted = [entry for entry in undecided if last_denied < entry.id.number <= room]
+        if room < take.room:  # Redis forgot takes: they are written again
+            self.taken += take.room - room + take.taken
+            accepted: list[Entry] = []
+        else:
+            last_denied = room - take.taken if take.taken else take.room
+            if last_denied > max(take.room, self._received.number):
+                self._refused.append((take.room, last_denied))
+            accepted = [entry for entry in undecided if last_denied < entry.id.number <= room]
         self.denied += len(undecided) - len(accepted)
         self.room = room
         return accepted
@@ -111,9 +126,12 @@ class Room:
     def resume(self, room: int) -> list[Entry]:
         """Redis is another process now, and this is the room that it knows.
 
-        A take that it forgot is written again. Returns what :meth:`finish` returns.
+        A take that it forgot is written again; one that is being asked gets its answer there.
+        Returns what :meth:`finish` returns.
         """
-        if self._in_flight is not None and room > self.room:
+        if self.is_writing:
+            return []
+        if self._in_flight is not None and room != self.room:
             return self.finish(room)
         if self._in_flight is not None:
             self.taken += self._in_flight.taken
@@ -129,5 +147,6 @@ class Room:
         self._received = self._written = start
         self._in_flight, self._unsettled = None, False
         self._undecided = []
+        self._refused.clear()
         self.taken = 0
         self.room = room

@@ -87,6 +87,7 @@ class Server:
         self.channels: dict[str, Channel] = {}
         self.dialogs: dict[tuple[str, str], Offer[Any]] = {}
         """Offers that this process answered, or is answering: by channel and registration."""
+        self.doubtful: set[str] = set()
         self.listening = Listening(self)
         self._inbox: StreamReader | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -100,7 +101,6 @@ class Server:
     async def start(self) -> None:
         """Take up a session. Raises ForeignLayout, RedisError."""
         await self._begin()
-        await self.command("SADD", directory(self.settings.namespace), self.name)
         self.spawn(self._keep_lease())
         self.spawn(self._keep_watch())
 
@@ -157,6 +157,7 @@ class Server:
             )
         if word != b"OK":
             raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
+        await self.command("SADD", directory(self.settings.namespace), self.name)
         self.epoch = rest[0].decode()
         inbox.position = EntryId(int(self.epoch), 0)
 
@@ -187,9 +188,23 @@ class Server:
             with contextlib.suppress(*PASSING):
                 await self._check()
                 await self.listening.keep_house()
+                if self.doubtful:
+                    await self._settle_doubts()
+                    self.doubtful.clear()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + self.settings.lease * random.uniform(1, 2)
                     await self.run_down()
+
+    def doubt(self, channel: str) -> None:
+        """A channel that may have been opened although its source was broken off."""
+        self.doubtful.add(channel)
+        self.spawn(self._settle_doubts())
+
+    async def _settle_doubts(self) -> None:
+        """End it, now and until the next look: its request may still be on the way."""
+        with contextlib.suppress(*PASSING):
+            for channel in list(self.doubtful):
+                await _rundown.end_channel(self, channel, "abandon", self.session)
 
     async def run_down(self) -> int:
         """End what the dead left, any process's; how many sessions were buried."""

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from broker import _calls, inventory
 from broker._bells import Bells
@@ -27,7 +36,13 @@ from broker.conversation import (
     Style,
     UserFilter,
 )
-from broker.errors import BrokerClosed, InvalidArgument, RedisUnreachable, TympanError
+from broker.errors import (
+    BrokerClosed,
+    InvalidArgument,
+    OutcomeUnknown,
+    RedisUnreachable,
+    TympanError,
+)
 from broker.inventory import ChannelFacts, Grant, RegistrationFacts, Utterance
 from broker.names import Name, parse_user
 from broker.notification import Payload, model_of
@@ -44,6 +59,12 @@ def login_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid-{os.getuid()}"
+
+
+async def _quietly(work: Awaitable[object]) -> None:
+    """While closing: what is over already is as good, and the rest goes on."""
+    with contextlib.suppress(TympanError):
+        await work
 
 
 class Broker:
@@ -148,13 +169,13 @@ class Broker:
             async with asyncio.timeout(server.settings.reply_timeout):
                 await server.stop_registering()
                 for registration in list(server.listening.registrations.values()):
-                    await registration.unregister()
-                await server.listening.settle_doubts()
-                for channel in list(server.channels.values()):
-                    await end_channel(server, channel.id, "abandon", server.session)
+                    await _quietly(registration.unregister())
+                await _quietly(server.listening.settle_doubts())
+                for channel in [*server.channels, *server.doubtful]:
+                    await _quietly(end_channel(server, channel, "abandon", server.session))
                 for offer in list(server.dialogs.values()):
-                    await offer.close()
-        except (TympanError, TimeoutError):
+                    await _quietly(offer.close())
+        except TimeoutError:
             return
 
     async def __aenter__(self) -> Self:
@@ -254,7 +275,11 @@ class Broker:
         Raises InvalidName, InvalidType, AccessDenied, MaxChannelCountExceeded, RedisError.
         """
         channel = await self.channel(name, type, user=user, user_filter=user_filter, style=style)
-        await channel.open()
+        try:
+            await channel.open()
+        except (OutcomeUnknown, asyncio.CancelledError):
+            channel.doubt()
+            raise
         if callback is not None and style is BIDIRECTIONAL:
             Dispatcher(callback).follow(channel)
         return channel
@@ -399,8 +424,17 @@ class Broker:
 
     async def servers(self) -> list[str]:
         """The print servers that this Redis knows."""
+        where = directory(self.settings.namespace)
+        names: list[bytes] = []
         try:
-            names = await self._link.command("SMEMBERS", directory(self.settings.namespace))
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type((LinkLost, RedisUnreachable)),
+                wait=wait_random_exponential(multiplier=0.02, max=1.0),
+                stop=stop_after_delay(self.settings.operation_timeout),
+                reraise=True,
+            ):
+                with attempt:
+                    names = await self._link.command("SMEMBERS", where)
         except LinkLost as error:
             raise RedisUnreachable(f"{self._link.where} does not answer: {error}") from None
         return sorted(name.decode() for name in names)

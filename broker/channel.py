@@ -174,6 +174,10 @@ class Channel(End[Response[Any]]):
         self._is_opened = True
         server.channels[self.id] = self
 
+    def doubt(self) -> None:
+        """Its opening was broken off, and nobody has this object: it must not stand."""
+        self._server.doubt(self.id)
+
     # Sending ------------------------------------------------------------------------------------
 
     async def send(
@@ -289,10 +293,11 @@ class Channel(End[Response[Any]]):
             token = entry.text("token")
             if self._token and token and token != self._token:
                 return
+            self._owner = self._owner or entry.text("registration")
             waiting = list(self._arrived)
             self._closed(self._closing(entry))
             self._arrived.extend(waiting)
-            if "body" in entry.fields:
+            if "body" in entry.fields or "ref" in entry.fields:
                 self._arrived.append(self._notification(entry))
             self._wake()
             return

@@ -36,6 +36,8 @@ class Name:
         """
         if isinstance(text, Name):
             return text
+        if text is not None and not isinstance(text, str):
+            raise InvalidName(f"{text!r} is no name: write \\\\server or \\\\server\\printer")
         if text is None:
             if not default_server:
                 raise InvalidName(
@@ -50,12 +52,13 @@ class Name:
             raise InvalidName(f"{text!r} ends without a printer: write \\\\server for the server")
         if "\\" in printer or "," in printer:
             raise InvalidName(f"{text!r}: a printer's name holds neither a backslash nor a comma")
-        if len(printer) > MAX_PRINTER or printer != printer.strip() or _bad(printer):
+        folded = fold(printer)
+        if len(folded) > MAX_PRINTER or folded != folded.strip() or _bad(folded):
             raise InvalidName(
                 f"{text!r}: a printer's name has up to {MAX_PRINTER} printable characters "
                 "and no space at its ends"
             )
-        return cls(_server(server, text), fold(printer))
+        return cls(_server(server, text), folded)
 
     @property
     def of_server(self) -> Name:
@@ -72,14 +75,19 @@ def _bad(text: str) -> bool:
 
 def _server(server: str, whole: str) -> str:
     """DNS name, NetBIOS name, IPv4 or IPv6 address; the one that decides the hash tag."""
-    try:
-        return str(ipaddress.ip_address(server.strip("[]")))
-    except ValueError:
-        pass
     folded = fold(server)
-    if len(folded) > MAX_SERVER or not _HOST.fullmatch(folded):
-        raise InvalidName(f"{whole!r}: {server!r} is no DNS name, NetBIOS name or address")
-    return folded
+    address = folded[1:-1] if folded.startswith("[") and folded.endswith("]") else folded
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        if len(folded) <= MAX_SERVER and _HOST.fullmatch(folded):
+            return folded
+        raise InvalidName(
+            f"{whole!r}: {server!r} is no DNS name, NetBIOS name or address"
+        ) from None
+    if "%" in address or (address != folded and found.version == 4):
+        raise InvalidName(f"{whole!r}: {server!r} is no address that means the same to all hosts")
+    return str(found)
 
 
 def parse_user(user: str) -> str:

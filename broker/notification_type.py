@@ -29,6 +29,8 @@ def parse_type(text: str | UUID) -> UUID:
     """
     if isinstance(text, UUID):
         guid = text
+    elif not isinstance(text, str):
+        raise InvalidType(f"{text!r} is no GUID and no known type")
     else:
         found = ALIASES.get(text.strip().lower())
         try:

@@ -93,6 +93,8 @@ class Offer(End[Notification[P]], Generic[P]):
                 answer = await self._with_body("respond", data, self._respond_call)
                 if answer.word == "OK":
                     self._token = answer.detail
+                    if self.is_lost:  # what it had lost to, Redis forgot
+                        self.closing, self._was_told = None, False
             finally:
                 if not self._token and self._unsettled is None:
                     self._server.dialogs.pop((self.id, self._me), None)

@@ -61,6 +61,7 @@ class Registration(Generic[P]):
         self._cause: TympanError | None = None
         self._why = ""
         self._fetcher: asyncio.Future[None] | None = None
+        self._leaving: tuple[str, RegistrationPlan] | None = None
         self._is_fetching = False
         self._head_is_counted = False
         self._notifications: deque[tuple[Room | None, Notification[P]]] = deque()
@@ -191,18 +192,22 @@ class Registration(Generic[P]):
         (R33); dialogs that were handed out go on (R34). Returns S_OK; ALREADY_UNREGISTERED or
         NOT_REGISTERED with success severity where there was nothing to end (R28, R29).
         """
+        if self._leaving is not None:
+            return await self._leave(*self._leaving)
         if self._state == "new":
             return NOT_REGISTERED
         if self._state == "ended":
             return ALREADY_UNREGISTERED
         self.ended(UNREGISTERED)
-        return await self._leave()
+        return await self._leave(self.id, self.plan)
 
-    async def _leave(self) -> Result:
-        made, plan = self.id, self.plan
+    async def _leave(self, made: str, plan: RegistrationPlan) -> Result:
+        """Until Redis answered, another call asks the same again."""
+        self._leaving = (made, plan)
         await self.server.listening.leave(self)
-        word = await self.server.listening.end(made, plan)
-        return S_OK if word == "OK" else ALREADY_UNREGISTERED
+        await self.server.listening.end(made, plan)
+        self._leaving = None
+        return S_OK
 
     def ended(self, why: str, cause: TympanError | None = None) -> None:
         """It stands no more: unregistered, revoked, or not to be renewed."""
@@ -235,7 +240,7 @@ class Registration(Generic[P]):
         self._state = "registering"
         await self._join()
         if self._state == "ended":  # its listener lost interest while it was made
-            await self._leave()
+            await self._leave(self.id, self.plan)
         else:
             self._state = "registered"
 
@@ -352,8 +357,7 @@ class Registration(Generic[P]):
         if place is not None and not self._head_is_counted:
             place.taken += 1
             self._head_is_counted = True
-            if place.is_short:
-                await self.server.listening.written(place, self)
+            await self.server.listening.taken(place, self)
         if not self._notifications:  # it ended meanwhile
             self._refuse_ended()
         self._notifications.popleft()

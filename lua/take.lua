@@ -41,7 +41,10 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
       now = math.max(now, last_number(streams, field, floor)) + taken
       redis.call('ZADD', room, 'XX', now, group)
     end
-    redis.call('XGROUP', 'SETID', stream, group, received)
+    -- By pcall: a group that somebody destroyed is made again where its process stands.
+    if redis.pcall('XGROUP', 'SETID', stream, group, received).err then
+      redis.pcall('XGROUP', 'CREATE', stream, group, received, 'MKSTREAM')
+    end
   end
   answer[#answer + 1] = tostring(now or -1)
 end
