@@ -148,6 +148,8 @@ class Server:
         )
         self._inbox = inbox
         await self.bells.subscribe(inbox.key)
+        where = directory(self.settings.namespace)
+        await self.command("SCARD", where)  # raises where it is somebody else's
         call = _calls.hello(self.keys, self.session, self._milliseconds(self.settings.lease))
         word, *rest = await self._settled(lambda: self.link.run(call, ()))
         if word == b"FOREIGN":
@@ -157,7 +159,7 @@ class Server:
             )
         if word != b"OK":
             raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
-        await self.command("SADD", directory(self.settings.namespace), self.name)
+        await self.command("SADD", where, self.name)
         self.epoch = rest[0].decode()
         inbox.position = EntryId(int(self.epoch), 0)
 

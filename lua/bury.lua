@@ -24,6 +24,8 @@ if whose ~= session and not is_dead(leases, whose) then return { 'NOT_DEAD' } en
 local holds = redis.call('SCARD', held)
 if holds > 0 then return { 'HOLDS', holds } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('HLEN', streams)
 redis.call('DEL', inbox)
 redis.call('HDEL', streams, field)
 redis.call('ZREM', leases, whose)

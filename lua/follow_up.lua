@@ -41,6 +41,10 @@ if owner_token ~= token then return { 'NOT_YOURS' } end
 if owner_session ~= listening then return { 'MOVED', owner_session } end
 if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', log)
+redis.call('XLEN', inbox)
+redis.call('HLEN', streams)
 redis.call('HSET', channel, 'state', 'asked', 'op', op, 'word', 'OK')
 local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', 'event', 'notification', 'by', 'source', 'at', at, kept, data)

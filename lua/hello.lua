@@ -25,6 +25,8 @@ local now = milliseconds()
 if deadline and math.max(deadline, (epoch or 0) + (grace or 0)) < now then return { 'LAPSED' } end
 if deadline and tonumber(deadline) == 0 then return { 'LAPSED' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('HLEN', streams)
 redis.call('HSET', meta, 'layout', layout, 'grace', math.max(lease, grace or 0))
 redis.call('HSETNX', meta, 'bell', 'PUBLISH')
 redis.call('HSETNX', meta, 'floor', 0)

@@ -81,6 +81,16 @@ if state == 'offered' and kind == 'release' then return finish('RELEASED') end
 if state == 'offered' and kept == 'none' then return finish('OK') end
 if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', log)
+redis.call('XLEN', inbox)
+redis.call('SCARD', held)
+redis.call('SCARD', sources)
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 11) / 2 - 1 do
+  redis.call('XLEN', KEYS[12 + 2 * i])
+  redis.call('ZCARD', KEYS[13 + 2 * i])
+end
 redis.call('HDEL', channels, id)
 redis.call('SREM', sources, 'channel:' .. id)
 local word = finish(kind == 'release' and 'RELEASED' or 'OK')[1]

@@ -47,6 +47,10 @@ local listeners = 0
 for i = 8, #KEYS, 2 do listeners = listeners + redis.call('ZCARD', KEYS[i]) end
 local word = listeners > 0 and 'OK' or 'NO_LISTENERS'
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', log)
+redis.call('HLEN', streams)
+for i = 7, #KEYS, 2 do redis.call('XLEN', KEYS[i]) end
 redis.call('HSET', channel, 'state', 'offered', 'op', op, 'word', word)
 if kept == 'ref' then redis.call('HSET', channel, 'held', body) end
 if kept == 'ref' then redis.call('PERSIST', body) end

@@ -34,6 +34,8 @@ if holder then return { 'TAKEN' } end
 if right ~= '' and not has(redis.call('HGET', grants, right), needed) then return { 'DENIED' } end
 if redis.call('HLEN', channels) >= tonumber(limit) then return { 'LIMIT' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('SCARD', held)
 redis.call('INCR', opened)
 redis.call('HSET', channel, 'state', 'open', 'session', session, 'subject', subject, 'style', style,
   'by', by, 'at', string.format('%.0f', now), 'op', 0)

@@ -39,6 +39,13 @@ local run, epoch, session, id, record, group, right, needed, count, limit, buffe
 local refusal, now, _, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 local known = redis.call('HEXISTS', registrations, id) == 1
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('SCARD', held)
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 7) / 2 - 1 do
+  redis.call('XLEN', KEYS[8 + 2 * i])
+  redis.call('ZCARD', KEYS[9 + 2 * i])
+end
 if not known then
   if right ~= '' and not has(redis.call('HGET', grants, right), needed) then return { 'DENIED' } end
   if tonumber(redis.call('HGET', counts, count) or 0) >= tonumber(limit) then return { 'LIMIT' } end

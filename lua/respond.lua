@@ -53,6 +53,15 @@ if state == 'answered' then return { 'IN_PROGRESS' } end
 if state == 'open' then return { 'NOT_OFFERED' } end
 if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', log)
+redis.call('XLEN', inbox)
+redis.call('SCARD', held)
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 9) / 2 - 1 do
+  redis.call('XLEN', KEYS[10 + 2 * i])
+  redis.call('ZCARD', KEYS[11 + 2 * i])
+end
 redis.call('HSET', channel, 'state', 'answered', 'op:' .. handle, op, 'word:' .. handle, 'OK')
 if not owner then
   token = epoch .. ':' .. handle

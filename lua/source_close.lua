@@ -64,6 +64,16 @@ if kind == 'release' and state == 'offered' and answer ~= 'NO_LISTENERS' then re
 if kind == 'release' and state == 'asked' then return { 'VIOLATION' } end
 if owner and owner_session ~= listening then return { 'MOVED', owner_session } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', log)
+redis.call('XLEN', inbox)
+redis.call('SCARD', held)
+redis.call('SCARD', dialogs)
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 10) / 2 - 1 do
+  redis.call('XLEN', KEYS[11 + 2 * i])
+  redis.call('ZCARD', KEYS[12 + 2 * i])
+end
 local word = kind == 'release' and 'RELEASED' or 'OK'
 redis.call('HDEL', channels, id)
 redis.call('HSET', channel, 'state', 'closed', 'closer', 'source', 'op', op, 'word', word,

@@ -30,6 +30,12 @@ local run, epoch, session = unpack(ARGV, 1, 3)
 local refusal, _, _, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 3) / 2 - 1 do
+  redis.call('XLEN', KEYS[4 + 2 * i])
+  redis.call('ZCARD', KEYS[5 + 2 * i])
+end
 redis.call('ZREM', leases, '') -- takes no memory: a full Redis must not refuse what makes room
 local answer = { 'OK' }
 for i = 0, (#KEYS - 3) / 2 - 1 do
@@ -41,10 +47,9 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
       now = math.max(now, last_number(streams, field, floor)) + taken
       redis.call('ZADD', room, 'XX', now, group)
     end
-    -- By pcall: a group that somebody destroyed is made again where its process stands.
-    if redis.pcall('XGROUP', 'SETID', stream, group, received).err then
-      redis.pcall('XGROUP', 'CREATE', stream, group, received, 'MKSTREAM')
-    end
+    -- Made anew where its process stands: so a group that somebody destroyed comes back.
+    redis.call('XGROUP', 'DESTROY', stream, group)
+    redis.call('XGROUP', 'CREATE', stream, group, received, 'MKSTREAM')
   end
   answer[#answer + 1] = tostring(now or -1)
 end

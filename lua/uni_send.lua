@@ -45,6 +45,7 @@ if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } e
 local listeners, missed, reached = 0, 0, {}
 for i = 0, (#KEYS - 5) / 2 - 1 do
   local field = ARGV[11 + i]
+  redis.call('XLEN', KEYS[6 + 2 * i]) -- raises WRONGTYPE for somebody else's key before anything is written
   local here = redis.call('ZCARD', KEYS[7 + 2 * i])
   local full = redis.call('ZCOUNT', KEYS[7 + 2 * i], '-inf', last_number(streams, field, floor))
   listeners, missed = listeners + here, missed + full

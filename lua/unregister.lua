@@ -40,6 +40,15 @@ if not record then return { 'GONE' } end
 if cjson.decode(record).session ~= holder then return { 'NOT_YOURS' } end
 if kind == 'unregister' and holder ~= session then return { 'NOT_YOURS' } end
 
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+redis.call('XLEN', inbox)
+redis.call('SCARD', held)
+redis.call('HLEN', counts)
+redis.call('HLEN', streams)
+for i = 0, (#KEYS - 7) / 2 - 1 do
+  redis.call('XLEN', KEYS[8 + 2 * i])
+  redis.call('ZCARD', KEYS[9 + 2 * i])
+end
 redis.call('HDEL', registrations, id)
 redis.call('SREM', held, 'registration:' .. id)
 if redis.call('HINCRBY', counts, count, -1) == 0 then redis.call('HDEL', counts, count) end
