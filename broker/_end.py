@@ -210,7 +210,10 @@ class End(ABC, Generic[N]):
         """An operation that carries a body, put where it belongs first."""
         settles = self._unsettled is not None and self._unsettled[0] == (what, data)
         stowed = NO_BODY if settles else await self._server.stow(data)
-        return await self._carry(what, data, stowed, make)
+        answer = await self._carry(what, data, stowed, make)
+        if answer.word not in NUMBERED:
+            await self._server.discard(stowed)
+        return answer
 
     async def _carry(
         self, what: str, data: bytes | None, stowed: Stowed, make: Callable[[int, Stowed], Call]
@@ -301,6 +304,10 @@ class End(ABC, Generic[N]):
             self._arrived.clear()
             self._over()
             self._wake()
+
+    def broker_closed(self) -> None:
+        """The broker object was closed under this end; whoever waits is woken."""
+        self._end_here()
 
     def _end_here(self) -> None:
         """This end closed, declined or let go."""

@@ -35,6 +35,8 @@ from broker.conversation import (
     UNIDIRECTIONAL,
     Style,
     UserFilter,
+    parse_style,
+    parse_user_filter,
 )
 from broker.errors import (
     BrokerClosed,
@@ -170,13 +172,21 @@ class Broker:
                 await server.stop_registering()
                 for registration in list(server.listening.registrations.values()):
                     await _quietly(registration.unregister())
+                    registration.broker_closed()
                 await _quietly(server.listening.settle_doubts())
-                for channel in [*server.channels, *server.doubtful]:
-                    await _quietly(end_channel(server, channel, "abandon", server.session))
+                for opened in [*server.channels, *server.doubtful]:
+                    await _quietly(end_channel(server, opened, "abandon", server.session))
                 for offer in list(server.dialogs.values()):
                     await _quietly(offer.close())
         except TimeoutError:
             return
+        finally:
+            for registration in list(server.listening.registrations.values()):
+                registration.broker_closed()
+            for channel in list(server.channels.values()):
+                channel.broker_closed()
+            for offer in list(server.dialogs.values()):
+                offer.broker_closed()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -244,6 +254,7 @@ class Broker:
     ) -> Channel:
         """A channel object, not open yet. Arguments and errors as :meth:`open_channel`."""
         guid, model = model_of(type)
+        style, user_filter = parse_style(style), parse_user_filter(user_filter)
         if user_filter is ALL_USERS and user is not None:
             raise InvalidArgument("a channel is for one user or for all users, not for both")
         target = None if user_filter is ALL_USERS else parse_user(user or self._user)
@@ -280,7 +291,7 @@ class Broker:
         except (OutcomeUnknown, asyncio.CancelledError):
             channel.doubt()
             raise
-        if callback is not None and style is BIDIRECTIONAL:
+        if callback is not None and channel.style is BIDIRECTIONAL:
             Dispatcher(callback).follow(channel)
         return channel
 
@@ -353,8 +364,8 @@ class Broker:
         await registration.register(
             guid,
             user=parse_user(user or self._user),
-            user_filter=user_filter,
-            style=style,
+            user_filter=parse_user_filter(user_filter),
+            style=parse_style(style),
             printers=printers,
             buffer=buffer,
         )

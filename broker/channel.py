@@ -43,8 +43,8 @@ from broker.results import Result
 from broker.rights import to_administer
 from broker.settings import Role
 
-UNHEARD = frozenset({"NO_LISTENERS", "FAILURE", "FULL"})
-"""Words of a unidirectional send that reached nobody: its body may go."""
+HEARD = frozenset({"OK", "LOST"})
+"""Words of a unidirectional send that reached somebody; after any other its body may go."""
 
 
 class Channel(End[Response[Any]]):
@@ -229,7 +229,7 @@ class Channel(End[Response[Any]]):
                 retry_error_callback=lambda _: answer,
             )
             answer = await patiently(self._carry, "send", data, stowed, call)
-        if answer.word in UNHEARD:
+        if answer.word not in HEARD:
             await self._server.discard(stowed)
         return answer
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from broker.errors import InvalidArgument
+
 
 class Style(IntEnum):
     """Whether listeners can answer. Values after the header, not after the WDK page (C1)."""
@@ -27,6 +29,20 @@ class UserFilter(IntEnum):
 
     PER_USER = 0
     ALL_USERS = 1
+
+
+def parse_style(value: object) -> Style:
+    """A style, or its number; raises InvalidArgument for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
+        return Style(value)
+    raise InvalidArgument(f"{value!r} is no style: BIDIRECTIONAL (0) or UNIDIRECTIONAL (1)")
+
+
+def parse_user_filter(value: object) -> UserFilter:
+    """A user filter, or its number; raises InvalidArgument for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
+        return UserFilter(value)
+    raise InvalidArgument(f"{value!r} is no user filter: PER_USER (0) or ALL_USERS (1)")
 
 
 BIDIRECTIONAL = Style.BIDIRECTIONAL

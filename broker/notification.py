@@ -66,12 +66,15 @@ class Payload(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if type is not None:
             cls.notification_type = parse_type(type)
+        own = getattr(cls, "notification_type", None)
         if response is not None:
-            if response.notification_type != cls.notification_type:
+            if own is None or getattr(response, "notification_type", None) != own:
                 raise InvalidType(
                     f"{response.__name__} answers {cls.__name__} and must be of the same type"
                 )
             cls.response_model = response
+        elif cls.response_model is not None and cls.response_model.notification_type != own:
+            cls.response_model = None
 
     def encode(self) -> bytes:
         """The bytes that travel."""
@@ -90,6 +93,11 @@ class Payload(BaseModel):
             raise PayloadInvalid(f"no {cls.__name__}: {faults}", data) from None
 
 
+def type_name(value: object) -> str:
+    """The name of a value's class."""
+    return type(value).__name__
+
+
 P = TypeVar("P", bound=Payload)
 M = TypeVar("M", bound=Payload)
 
@@ -100,6 +108,10 @@ class Data:
 
     type: UUID
     body: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.body, bytes):
+            raise InvalidArgument(f"Data holds bytes, not {type_name(self.body)}")
 
 
 Body = bytes | str | Payload | Data
@@ -116,14 +128,18 @@ def encode(body: Body, type_: UUID) -> bytes:
         case bytes():
             return body
         case str():
-            return body.encode()
+            try:
+                return body.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidArgument(f"the text is no Unicode: {error}") from None
         case Data():
             data, own = body.body, body.type
         case Payload():
-            data, own = body.encode(), type(body).notification_type
+            own, _ = model_of(type(body))
+            data = body.encode()
         case _:
             raise InvalidArgument(
-                f"a notification is bytes, text, a Payload or Data, not {type(body).__name__}"
+                f"a notification is bytes, text, a Payload or Data, not {type_name(body)}"
             )
     if own != type_:
         raise InvalidNotificationType(

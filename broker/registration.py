@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
 
 
+MAX_BUFFER = 1_000_000
 UNREGISTERED = "it was unregistered"
 REMEMBERED = 10_000
 """Channels that a registration remembers it was offered: as many as may be open by default. So a
@@ -93,6 +94,11 @@ class Registration(Generic[P]):
         return self._state == "registered"
 
     @property
+    def was_unregistered(self) -> bool:
+        """Whether its own listener ended it."""
+        return self._state == "ended" and self._why == UNREGISTERED
+
+    @property
     def unread(self) -> int:
         """What waits here to be fetched."""
         return len(self._notifications) + len(self._new_offers)
@@ -135,8 +141,10 @@ class Registration(Generic[P]):
             self.name, type_, style, user, user_filter, printers, self._needed(user_filter)
         )
         self.buffer = self.server.settings.buffer if buffer is None else buffer
-        if self.buffer < 1:
-            raise InvalidArgument(f"buffer={self.buffer}: a registration holds at least 1")
+        if type(self.buffer) is not int or not 1 <= self.buffer <= MAX_BUFFER:
+            raise InvalidArgument(
+                f"buffer={self.buffer!r}: a registration holds 1 to {MAX_BUFFER:,} notifications"
+            )
         self._notifications.clear()
         self._head_is_counted = False
         self._state = "registering"
@@ -218,6 +226,12 @@ class Registration(Generic[P]):
             self._offers.pop(offer.id, None)
         self._new_offers.clear()
         self._wake()
+
+    def broker_closed(self) -> None:
+        """The broker object was closed under it; whoever waits is woken."""
+        self.ended(self._why or "its broker was closed")
+        for offer in list(self._offers.values()):
+            offer.broker_closed()
 
     def session_lapsed(self) -> None:
         """Its process was declared dead: what was open here is over; it will register again.
@@ -401,7 +415,7 @@ class Registration(Generic[P]):
             try:
                 item = await self.fetch()
             except (AlreadyUnregistered, RegistrationEnded):
-                if self._cause is None and self._why == UNREGISTERED:
+                if self.was_unregistered:
                     return
                 raise
             if item is not None:

@@ -45,6 +45,8 @@ def parse_right(text: str | Right, name: Name) -> Right:
     kind = "printer" if name.printer else "server"
     if isinstance(text, Right):
         right = text
+    elif not isinstance(text, str):
+        raise InvalidArgument(f"{text!r} is no right of a {kind}: a word, or a Right")
     else:
         found = ALIASES[kind].get(text.lower()) or Right.__members__.get(text.upper())
         if found is None:

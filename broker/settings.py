@@ -42,7 +42,7 @@ class Durability(StrEnum):
 class Settings(BaseModel):
     """Everything that can be set. Times are seconds, sizes bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     namespace: str = Field(default="tympan", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """First part of every key: several installations can share one Redis."""

@@ -22,13 +22,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from broker import broker as _async
 from broker._end import End
 from broker.callback import Callback
 from broker.channel import Channel as AsyncChannel
 from broker.conversation import PER_USER, UNIDIRECTIONAL, Style, UserFilter
-from broker.errors import AlreadyUnregistered, BrokerClosed, ChannelAlreadyClosed
+from broker.errors import (
+    AlreadyUnregistered,
+    BrokerClosed,
+    ChannelAlreadyClosed,
+    RegistrationEnded,
+)
 from broker.inventory import ChannelFacts, Grant, RegistrationFacts, Utterance
 from broker.names import Name
 from broker.notification import Body, Closing, Notification, Payload, Response
@@ -231,8 +237,10 @@ class Registration(Generic[P]):
         while True:
             try:
                 item = self.fetch()
-            except AlreadyUnregistered:
-                return
+            except (AlreadyUnregistered, RegistrationEnded):
+                if self._registration.was_unregistered:
+                    return
+                raise
             if item is not None:
                 yield item
 
@@ -254,10 +262,10 @@ class _InThread:
     def __init__(self, portal: _Portal, callback: Callback) -> None:
         self._portal = portal
         self._callback = callback
-        self._ends: dict[int, Channel | Offer[Any]] = {}
+        self._ends: WeakValueDictionary[int, Channel | Offer[Any]] = WeakValueDictionary()
 
     def _wrapped(self, end: End[Any]) -> Channel | Offer[Any]:
-        """The same object for the same handle (R116)."""
+        """The same object for the same handle, as long as somebody holds it (R116)."""
         known = self._ends.get(id(end))
         if known is None:
             known = (
@@ -280,7 +288,6 @@ class _InThread:
         """The other end closed."""
         call: Callable[..., object] = self._callback.channel_closed
         await asyncio.to_thread(call, self._wrapped(channel), reason)
-        self._ends.pop(id(channel), None)
 
 
 class Broker:
@@ -422,6 +429,19 @@ class Broker:
     def revoke(self, name: str | Name, user: str, right: str | Right) -> Right:
         """See :meth:`broker.Broker.revoke`."""
         return self._portal.call(self._broker.revoke(name, user, right))
+
+    @property
+    def user(self) -> str:
+        """Who this client acts as now."""
+        return self._broker.user
+
+    @user.setter
+    def user(self, user: str) -> None:
+        self._broker.user = user
+
+    def servers(self) -> list[str]:
+        """See :meth:`broker.Broker.servers`."""
+        return self._portal.call(self._broker.servers())
 
     def grants(self, name: str | Name | None = None) -> list[Grant]:
         """See :meth:`broker.Broker.grants`."""

@@ -39,6 +39,16 @@ class Proxy:
         self._drop_probability = 0.0
         self._rng = random.Random()
         self._dropped = 0
+        self._marker: bytes | None = None
+
+    @property
+    def target(self) -> tuple[str, int]:
+        """Host and port of the server; set it for connections to come, as a failover does."""
+        return self._target
+
+    @target.setter
+    def target(self, target: tuple[str, int]) -> None:
+        self._target = target
 
     @property
     def port(self) -> int:
@@ -111,6 +121,14 @@ class Proxy:
         if rng is not None:
             self._rng = rng
 
+    def lose_reply_to(self, marker: bytes) -> None:
+        """Swallow, once, the reply to the next command that holds these bytes.
+
+        The command reaches the server; what the server says next on that connection is lost with
+        it. The client must not have other commands under way there.
+        """
+        self._marker = marker
+
     async def __aenter__(self) -> Self:
         self._port = free_port()
         self._listen()
@@ -169,8 +187,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_connect(link.server, self._target)
             pumps = [
-                asyncio.create_task(self._carry(link.client, link.server, replies=False)),
-                asyncio.create_task(self._carry(link.server, link.client, replies=True)),
+                asyncio.create_task(self._carry(link, replies=False)),
+                asyncio.create_task(self._carry(link, replies=True)),
             ]
             link.tasks += pumps
             try:
@@ -183,15 +201,21 @@ class Proxy:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _carry(self, source: socket.socket, sink: socket.socket, *, replies: bool) -> None:
+    async def _carry(self, link: _Link, *, replies: bool) -> None:
         """Forward one direction until its end.
 
         Raises:
             OSError: a side broke off, or a reply was swallowed.
         """
         loop = asyncio.get_running_loop()
+        source, sink = (link.server, link.client) if replies else (link.client, link.server)
         while chunk := await loop.sock_recv(source, _CHUNK):
             await self._flowing.wait()
+            if not replies and self._marker is not None and self._marker in chunk:
+                self._marker, link.loses = None, True
+            if replies and link.loses:
+                self._dropped += 1
+                raise ConnectionAbortedError("reply swallowed")
             # Nothing is drawn while the fault is off, so that seeded runs repeat.
             if replies and self._drop_probability and self._rng.random() < self._drop_probability:
                 self._dropped += 1
@@ -208,6 +232,7 @@ class _Link:
         self.server = socket.socket()
         self.tasks: list[asyncio.Task[None]] = []
         self.orderly = False
+        self.loses = False
         for end in (self.client, self.server):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

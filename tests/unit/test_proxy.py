@@ -238,3 +238,29 @@ async def test_exit_ends_connections_and_closes_the_port(server: RedisServer) ->
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", proxy.port)
+
+
+async def test_loses_the_reply_to_one_command(
+    client: redis.asyncio.Redis, proxy: Proxy, server: RedisServer
+) -> None:
+    proxy.lose_reply_to(b"toner")
+    assert await client.set("pages", 1)
+    with pytest.raises(redis.ConnectionError):
+        await client.set("toner", 1)
+    assert server.cli("GET", "toner") == "1", "the command was executed"
+    assert proxy.dropped == 1
+    assert await client.set("toner", 2), "one reply is lost, and the next one is not"
+
+
+async def test_follows_its_target(
+    client: redis.asyncio.Redis, proxy: Proxy, server: RedisServer
+) -> None:
+    assert proxy.target == ("127.0.0.1", server.port)
+    with RedisServer() as other:
+        proxy.target = ("127.0.0.1", other.port)
+        await client.set("pages", 1)
+        assert server.cli("GET", "pages") == "1", "connections that stand go on"
+        proxy.cut()
+        async with connect(proxy) as later:
+            await later.set("pages", 2)
+        assert other.cli("GET", "pages") == "2"

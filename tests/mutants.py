@@ -1,0 +1,271 @@
+"""Mutants: does some test notice when a guard is taken out of a script?
+
+``python -m tests.mutants`` changes one thing in one Lua file at a time (see
+:mod:`tests.mutations`) and runs the tests that call that script on the changed copy, until one is
+red. A mutant that no test notices SURVIVED: either a test is missing, or what was changed is not
+needed. Those that cannot be noticed because they mean the same are listed below, with the reason.
+
+Nothing in the project's own folders is touched. Status 1 where any mutant survived that is not on
+that list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker import _scripts
+from tests import lua_source
+from tests.mutant_plugin import VARIABLE
+from tests.mutations import Mutant, mutants_of
+from tests.scripts.analysis import ENTRIES, FILES
+from tests.servers import RedisServer
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SELECTION = ("tests/scripts", "tests/conformance", "tests/redis")
+FIRST = ("tests/scripts/test_guards.py", "tests/scripts/test_effects")
+"""The tests that are there for single guards and writes; the latter's files begin so."""
+SHORT = {"TYMPAN_EXAMPLES": "30", "TYMPAN_SHRINK": "0"}
+"""Environment of the tests: the state machines try fewer examples."""
+
+EQUIVALENT: dict[str, str] = {}
+"""Mutants that mean the same as the original, each with the reason."""
+
+
+@dataclass
+class Verdict:
+    """What became of one mutant."""
+
+    mutant: Mutant
+    killer: str | None
+    """The test that noticed."""
+    seconds: float
+    why: str
+    """Where none did."""
+
+    @property
+    def survived(self) -> bool:
+        return self.killer is None and self.mutant.name not in EQUIVALENT
+
+    def __str__(self) -> str:
+        where = f"{self.mutant.file}.lua:{self.mutant.line}"
+        if self.killer is not None:
+            end = f"killed by {self.killer}"
+        elif self.survived:
+            end = f"SURVIVED ({self.why})"
+        else:
+            end = f"equivalent: {EQUIVALENT[self.mutant.name]}"
+        return f"{where:<26} {self.mutant.change}\n{'':<26} {end} [{self.seconds:.1f} s]"
+
+
+@dataclass
+class Tests:
+    """The tests that can tell mutants apart, by what they did on the unchanged files."""
+
+    facts: dict[str, dict[str, Any]]
+    killers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many mutants of a file each test noticed."""
+    trusted: set[str] = field(default_factory=set)
+    """Tests that noticed a mutant, and then were green again without it."""
+
+    def for_file(self, file: str) -> list[str]:
+        """Those that run the code of a file; first those that noticed other changes of it."""
+        scripts = callers_of(file)
+        chosen = [
+            name
+            for name, facts in self.facts.items()
+            if facts["passed"] and scripts & set(facts["scripts"])
+        ]
+
+        def rank(name: str) -> tuple[int, bool, float]:
+            seconds: float = self.facts[name]["seconds"]
+            return -self.killers[file, name], not name.startswith(FIRST), seconds
+
+        return sorted(chosen, key=rank)
+
+
+def callers_of(file: str) -> set[str]:
+    """The scripts that a file is part of."""
+    return {name for name in ENTRIES if name == file or file in lua_source.includes_of(name)}
+
+
+async def run_tests(
+    lua: Path | None, tests: Sequence[str] | None, limit: float
+) -> tuple[int | None, dict[str, dict[str, Any]], str]:
+    """Run tests on these Lua files until one is red: status (None: out of time), facts, output."""
+    files: Sequence[str] = SELECTION
+    if tests is not None:
+        files = list(dict.fromkeys(name.split("::")[0] for name in tests))
+    with tempfile.TemporaryDirectory(prefix="tympan-mutant-") as scratch:
+        report = Path(scratch) / "report.json"
+        order = {"lua": str(lua or ""), "tests": tests, "report": str(report)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest", "-q", "--tb=line", "--no-header",
+            "-p", "no:cacheprovider", "-p", "tests.mutant_plugin",
+            "-o", "addopts=", "-o", "timeout=60",
+            *(("-x",) if tests is not None else ()), *files,
+            cwd=CHECKOUT, env={**os.environ, **SHORT, VARIABLE: json.dumps(order)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(limit):
+                output, _ = await process.communicate()
+        except TimeoutError:
+            return None, {}, ""
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        text = output.decode(errors="replace")
+        if process.returncode not in (0, 1, 5):
+            raise RuntimeError(f"pytest ended with status {process.returncode}:\n{text[-3000:]}")
+        return process.returncode, json.loads(report.read_text(encoding="utf-8")), text
+
+
+async def judge(mutant: Mutant, tests: Tests, redis: RedisServer, limit: float) -> Verdict:
+    """Let the tests loose on one mutant."""
+    start = time.monotonic()
+    chosen = tests.for_file(mutant.file)
+    if not chosen:
+        return Verdict(mutant, None, 0.0, "no test calls this")
+    with tempfile.TemporaryDirectory(prefix="tympan-mutant-") as scratch:
+        lua = Path(scratch) / "lua"
+        shutil.copytree(str(_scripts.lua_folder()), lua)
+        changed = lua / f"{mutant.file}.lua"
+        changed.write_text(mutant.applied(lua_source.text_of(mutant.file)), encoding="utf-8")
+        compile_all(lua, redis, callers_of(mutant.file))
+        while True:
+            status, facts, _ = await run_tests(lua, chosen, limit)
+            red = next((name for name, fact in facts.items() if not fact["passed"]), None)
+            if red is None or await is_to_be_trusted(red, lua, tests, limit):
+                break
+            print(f"  red by chance, and used no more: {red}", flush=True)
+            tests.facts[red]["passed"] = False
+            chosen.remove(red)
+    if red is not None:
+        tests.killers[mutant.file, red] += 1
+    why = f"after {limit:g} s" if status is None else f"by {len(facts)} tests"
+    return Verdict(mutant, red, time.monotonic() - start, why)
+
+
+async def is_to_be_trusted(test: str, lua: Path, tests: Tests, limit: float) -> bool:
+    """Whether a test that was red is red again on the mutant, and green without it."""
+    again, _, _ = await run_tests(lua, [test], limit)
+    if again != 1:
+        return False
+    if test not in tests.trusted:
+        without, _, _ = await run_tests(None, [test], limit)
+        if without != 0:
+            return False
+        tests.trusted.add(test)
+    return True
+
+
+def compile_all(lua: Path, redis: RedisServer, names: set[str]) -> None:
+    """Raises redis.ResponseError where a mutant is no Lua: no test would have to notice that."""
+    with folder(lua):
+        for name in names:
+            redis.cli("SCRIPT", "LOAD", _scripts.read(name))
+
+
+@contextlib.contextmanager
+def folder(lua: Path) -> Iterator[None]:
+    """Read scripts from there."""
+    own = _scripts.lua_folder
+    _scripts.lua_folder = lambda: lua  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _scripts.lua_folder = own
+
+
+async def judge_all(mutants: Sequence[Mutant], jobs: int, limit: float) -> list[Verdict]:
+    """All verdicts, each printed as it falls."""
+    print("running the tests on the unchanged scripts ...", flush=True)
+    _, facts, _ = await run_tests(None, None, 1800)
+    tests = Tests(facts)
+    red = [name for name, fact in facts.items() if not fact["passed"]]
+    print(
+        f"{len(facts) - len(red)} tests can judge; {len(red)} are red without any change",
+        flush=True,
+    )
+    for name in red:
+        print(f"  red: {name}")
+    verdicts: list[Verdict] = []
+    queue = iter(mutants)
+    with RedisServer() as redis:
+
+        async def some() -> None:
+            for mutant in queue:
+                verdict = await judge(mutant, tests, redis, limit)
+                verdicts.append(verdict)
+                print(f"[{len(verdicts)}/{len(mutants)}] {verdict}", flush=True)
+
+        await asyncio.gather(*(some() for _ in range(jobs)))
+    return verdicts
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """The end of the report: who survived, and what the list of equivalents is still worth."""
+    survived = [verdict for verdict in verdicts if verdict.survived]
+    killed = [verdict for verdict in verdicts if verdict.killer is not None]
+    same = len(verdicts) - len(survived) - len(killed)
+    lines = [str(verdict) for verdict in survived]
+    noticed = [verdict.mutant.name for verdict in killed if verdict.mutant.name in EQUIVALENT]
+    lines += [f"on the list of equivalents, and killed all the same: {name}" for name in noticed]
+    return "\n".join([*lines, f"{len(killed)} killed, {len(survived)} survived, {same} equivalent"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge the mutants; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "files", nargs="*", help="Lua files, as respond or shared/guard; default all"
+    )
+    parser.add_argument(
+        "--change", default="", metavar="TEXT", help="only changes with this in them"
+    )
+    parser.add_argument("--list", action="store_true", help="list the mutants and stop")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="at once (default 2)")
+    parser.add_argument(
+        "--limit", type=float, default=180.0, metavar="S", help="seconds for one mutant"
+    )
+    given = parser.parse_args(arguments)
+    unknown = set(given.files) - set(FILES)
+    if unknown:
+        parser.error(f"no Lua files: {', '.join(sorted(unknown))}; there are {', '.join(FILES)}")
+    everything = [mutant for file in FILES for mutant in mutants_of(file)]
+    stale = set(EQUIVALENT) - {mutant.name for mutant in everything}
+    if stale:
+        parser.error(
+            "on the list of equivalents, and no mutant any more: " + "; ".join(sorted(stale))
+        )
+    chosen = [
+        mutant
+        for mutant in everything
+        if mutant.file in (given.files or FILES) and given.change in mutant.change
+    ]
+    if given.list:
+        for mutant in chosen:
+            print(f"{mutant.file}.lua:{mutant.line:<4} {mutant.change}")
+        return 0
+    verdicts = asyncio.run(judge_all(chosen, given.jobs, given.limit))
+    print("\n" + summary(verdicts))
+    return 1 if any(verdict.survived for verdict in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

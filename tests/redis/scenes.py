@@ -1,0 +1,96 @@
+"""A scene with one of everything, brokers behind a proxy, and small waits that tests share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import redis.asyncio
+
+from broker import BIDIRECTIONAL, Broker, Channel, Notification, Offer, Registration
+from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
+from tests.proxy import Proxy
+from tests.servers import RedisServer
+
+QUIET: dict[str, Any] = {"lease": 60.0, "resync": 60.0}
+"""Nothing is written by the clock."""
+
+
+class BehindProxy(RedisBackend):
+    """Brokers reach the server through a proxy; the plain client looks at it directly."""
+
+    def __init__(self, server: RedisServer, proxy: Proxy) -> None:
+        super().__init__(server)
+        self.proxy = proxy
+
+    def broker(self, **options: Any) -> Broker:
+        return Broker.connect(self.proxy.url, **options)
+
+
+class Scene:
+    """One of everything, between a source and a listener."""
+
+    source: Broker
+    listener: Broker
+    fresh: Channel
+    """Bidirectional and open, nothing sent."""
+    used: Channel
+    """Unidirectional, with a listener."""
+    one_way: Registration[Any]
+    asked: Channel
+    question: Offer[Any]
+    """Of ``asked``: offered, unanswered."""
+    answered: Channel
+    owned: Offer[Any]
+    """Of ``answered``: acquired; the source's turn."""
+    two_way: Registration[Any]
+    made: Any = None
+    """What the test made itself, where it is to use the same object twice."""
+
+    @classmethod
+    async def set(cls, farm: Farm, **options: Any) -> Scene:
+        """Set it on a farm; its brokers are quiet unless the options say otherwise."""
+        scene = cls()
+        options = QUIET | options
+        scene.source = await farm.broker("alice", **options)
+        scene.listener = await farm.broker("alice", **options)
+        scene.one_way = await scene.listener.register(PRINTER, TYPE)
+        scene.two_way = await scene.listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+        scene.used = await scene.source.open_channel(PRINTER, TYPE)
+        scene.fresh = await scene.source.open_channel(PRINTER, TYPE, style=BIDIRECTIONAL)
+        scene.asked = await farm.question(scene.source)
+        scene.question = await farm.offered(scene.two_way)
+        scene.answered = await farm.question(scene.source)
+        scene.owned = await farm.offered(scene.two_way)
+        await scene.owned.respond(b"yes")
+        await scene.answered.response(PATIENCE)
+        await scene.source.grant(PRINTER, "bob", "use")
+        return scene
+
+
+async def heard(registration: Registration[Any]) -> bytes | None:
+    """The bytes of a unidirectional registration's next notification."""
+    found = await registration.fetch(PATIENCE)
+    assert isinstance(found, Notification), f"nothing came within {PATIENCE:g} s"
+    return found.data
+
+
+async def clock(client: redis.asyncio.Redis) -> float:
+    """Redis's own time, in seconds."""
+    seconds, microseconds = await client.time()
+    return float(seconds + microseconds / 1e6)
+
+
+async def leases_pass(client: redis.asyncio.Redis, many: float, lease: float) -> None:
+    """Return when so much of Redis's own time has gone by."""
+    due = await clock(client) + many * lease
+    while await clock(client) < due:  # noqa: ASYNC110 - Redis's clock rings no bell
+        await asyncio.sleep(lease / 10)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within: float = PATIENCE) -> None:
+    """Return when the condition holds; TimeoutError after so many seconds."""
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110 - nothing rings when it comes to hold
+            await asyncio.sleep(0.01)

@@ -1,0 +1,58 @@
+"""A broker that is closed leaves nothing held in its name, whatever state its things are in.
+
+What it leaves would be ended only when its lease runs out: a dialog's other end would wait, and
+its registrations would count as listeners, for that long.
+"""
+
+from __future__ import annotations
+
+from broker import BIDIRECTIONAL, Broker
+from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm
+
+
+async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Farm) -> None:
+    """The first one's source closed it, and its owner closes before it hears of that."""
+    owner, source = await real_farm.broker("alice"), await real_farm.broker("spooler")
+    registration = await owner.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    channels = [await real_farm.question(source) for _ in range(2)]
+    for channel in channels:
+        await (await real_farm.offered(registration)).respond(b"mine")
+        assert (await channel.response(PATIENCE)).data == b"mine"
+    deaf(owner)
+    await channels[0].close()
+
+    await owner.close()
+
+    assert await channels[1].wait_closed(PATIENCE) is not None, "its source waits for nobody"
+    leases = (await source.server(PRINTER)).keys.leases
+    assert await real_farm.client.zcard(leases) == 1, "only the source's session is left"
+
+
+def deaf(broker: Broker) -> None:
+    """No bell reaches this process any more."""
+    broker._bells._on_ring = lambda *_: None
+
+
+async def test_a_session_ends_also_in_an_epoch_that_it_did_not_know(real_farm: Farm) -> None:
+    leaving, staying = await real_farm.broker("alice"), await real_farm.broker("bob")
+    await leaving.register(PRINTER, TYPE)
+    server = await staying.server(PRINTER)
+    await real_farm.client.hset(server.keys.meta, "run", "another")
+    await staying.revoke(SERVER, "nobody", "enumerate")
+
+    await leaving.close()
+
+    assert await real_farm.client.zcard(server.keys.leases) == 1, "one session is left"
+    assert await staying.registrations() == []
+
+
+async def test_an_idle_session_ends_also_in_an_epoch_that_it_did_not_know(real_farm: Farm) -> None:
+    leaving, staying = await real_farm.broker("alice"), await real_farm.broker("bob")
+    await leaving.server(PRINTER)
+    server = await staying.server(PRINTER)
+    await real_farm.client.hset(server.keys.meta, "run", "another")
+    await staying.revoke(SERVER, "nobody", "enumerate")
+
+    await leaving.close()
+
+    assert await real_farm.client.zcard(server.keys.leases) == 1, "one session is left"

@@ -1,0 +1,140 @@
+"""What scripts append reads the same here; a bell that is torn or foreign is recognised as such.
+
+Anybody who may publish can ring: whatever a bell carries, reading it ends at once, with the bell
+or with a ValueError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker._entries import Entry, EntryId, entry, read_bell, read_range
+
+parts = st.binary(max_size=20)
+ids = st.builds(EntryId, st.integers(0, 2**53), st.integers(0, 2**53))
+
+
+def bell(*parts: bytes) -> bytes:
+    """A bell as the scripts ring it: netstrings, without a comma."""
+    return b"".join(b"%d:%s" % (len(part), part) for part in parts)
+
+
+# Ids --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["5-7", b"5-7"])
+def test_an_id_is_epoch_and_number(text: str | bytes) -> None:
+    id_ = EntryId.parse(text)
+    assert (id_.epoch, id_.number, str(id_)) == (5, 7, "5-7")
+    assert id_.next == EntryId(5, 8)
+
+
+@given(ids)
+def test_an_id_reads_as_it_was_written(id_: EntryId) -> None:
+    assert EntryId.parse(str(id_)) == EntryId.parse(str(id_).encode()) == id_
+
+
+def test_ids_are_ordered_by_epoch_then_number() -> None:
+    falling = [EntryId(10, 0), EntryId(2, 1), EntryId(1, 10), EntryId(1, 9)]
+    assert sorted(falling) == falling[::-1], "as numbers, not as text"
+
+
+@pytest.mark.parametrize("text", ["", "-", "5", "5-", "-7", "a-b", b"\xff-1", "5:7"])
+def test_what_is_no_id_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        EntryId.parse(text)
+
+
+# Entries ----------------------------------------------------------------------------------------
+
+
+def test_fields_read_by_name_and_bodies_stay_bytes() -> None:
+    read = entry(b"5-7", [b"event", b"offer", b"body", b"\x00\xff"])
+    assert read == Entry(EntryId(5, 7), {"event": b"offer", "body": b"\x00\xff"})
+    assert (read.text("event"), read.text("missing")) == ("offer", "")
+
+
+def test_a_body_by_reference_is_put_in_beside_its_reference() -> None:
+    read = entry(b"5-7", [b"ref", b"tympan:{p}:body:c0ffee"])
+    assert read.reference == "tympan:{p}:body:c0ffee"
+    whole = read.with_body(b"page")
+    assert (whole.id, whole.fields["body"], whole.reference) == (read.id, b"page", read.reference)
+    assert "body" not in read.fields, "the entry that was read stays as it was"
+
+
+def test_an_entry_without_a_reference_has_none() -> None:
+    assert entry(b"5-7", [b"body", b""]).reference is None
+
+
+def test_an_entry_that_was_deleted_meanwhile_is_left_out() -> None:
+    reply = [[b"5-7", [b"a", b"1"]], [b"5-8", None], [b"5-9", [b"a", b"3"]]]
+    assert [(read.id.number, read.text("a")) for read in read_range(reply)] == [(7, "1"), (9, "3")]
+
+
+# Bells ------------------------------------------------------------------------------------------
+
+
+def test_a_bell_without_an_entry_announces_an_id() -> None:
+    assert read_bell(bell(b"5-7")) == (EntryId(5, 7), None)
+
+
+def test_a_bell_carries_the_entry() -> None:
+    id_, carried = read_bell(bell(b"5-7", b"event", b"offer", b"body", b"a:b\x00,"))
+    assert id_ == EntryId(5, 7)
+    assert carried == Entry(id_, {"event": b"offer", "body": b"a:b\x00,"})
+
+
+@given(ids, st.dictionaries(st.text(min_size=1, max_size=9), parts, min_size=1, max_size=5))
+def test_a_bell_reads_as_it_was_rung(id_: EntryId, fields: dict[str, bytes]) -> None:
+    flat = [part for field, value in fields.items() for part in (field.encode(), value)]
+    assert read_bell(bell(str(id_).encode(), *flat)) == (id_, Entry(id_, fields))
+
+
+@given(ids, st.lists(parts, min_size=2, max_size=6), st.data())
+def test_a_torn_bell_is_no_bell(id_: EntryId, flat: list[bytes], data: st.DataObject) -> None:
+    """Torn inside a netstring it is refused; torn between two it is a shorter bell."""
+    whole = [str(id_).encode(), *flat]
+    rung = bell(*whole)
+    ends = {len(bell(*whole[:n])) for n in range(1, len(whole) + 1)}
+    cut = data.draw(st.sampled_from(sorted(set(range(len(rung))) - ends)))
+    with pytest.raises(ValueError, match=r"."):
+        read_bell(rung[:cut])
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"hello", id="text"),
+        pytest.param(b":", id="no length"),
+        pytest.param(b"3:5-", id="cut off"),
+        pytest.param(b"3:5-7x", id="something behind"),
+        pytest.param(b"3:abc", id="no id"),
+        pytest.param(b"x:abc", id="a length that is no number"),
+        pytest.param(b"-3:", id="a length that points back to its own beginning"),
+        pytest.param(b"3:5-7-2:", id="a later length that points back"),
+        pytest.param(b"-1:5-7", id="a negative length"),
+        pytest.param(b"+3:5-7", id="a length with a sign"),
+        pytest.param(b" 3:5-7", id="a length with a space"),
+        pytest.param(b"0_3:5-7", id="a length with an underscore"),
+        pytest.param("\u0663:5-7".encode(), id="a length in other digits"),
+        pytest.param(b"9" * 5000 + b":5-7", id="a length of five thousand digits"),
+        pytest.param(bell(b"5-7", b"\xff\xfe", b"x"), id="a field that is no text"),
+        pytest.param(bell(b"5-7", b"event"), id="a field without a value"),
+    ],
+)
+def test_a_foreign_message_is_no_bell(payload: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_bell(payload)
+
+
+@pytest.mark.timeout(30)
+@given(st.binary(max_size=40))
+def test_any_message_at_all_is_a_bell_or_a_value_error(payload: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        read_bell(payload)
