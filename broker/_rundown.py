@@ -25,7 +25,7 @@ AT_ONCE = 256
 
 async def run_down(server: Server) -> int:
     """End what the dead held on a server; how many sessions were buried."""
-    _, *dead = await server.ask(lambda: _calls.sweep(server.keys, AT_ONCE))
+    _, *dead = await server.ask_anew(lambda: _calls.sweep(server.keys, AT_ONCE))
     return sum([await _run_down(server, session.decode()) for session in dead])
 
 

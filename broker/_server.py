@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tenacity import (
     AsyncRetrying,
     RetryError,
+    retry_if_exception,
     retry_if_exception_type,
-    retry_if_not_exception_type,
     stop_after_delay,
     wait_exponential,
     wait_random_exponential,
@@ -70,6 +70,12 @@ def new_id() -> str:
 def new_session() -> str:
     """A session's id: readable, so that an operator sees which process holds what."""
     return f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(6)}"
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    """Of refusals only those for a right are final (R126); a cancellation is none of ours."""
+    final = (AccessDenied, RedisRefused, BrokerClosed)
+    return isinstance(error, Exception) and not isinstance(error, final)
 
 
 class Server:
@@ -177,7 +183,10 @@ class Server:
                 await self.ask(self._renewal)
 
     def _renewal(self) -> Call:
-        unread = self._inbox.position.next if self._inbox else EntryId(0, 1)
+        unread = EntryId(0, 1)
+        if self._inbox is not None:
+            unread = self._inbox.position.next
+            self._inbox.references_upto(self._inbox.position)  # these end by themselves
         lease = self._milliseconds(self.settings.lease)
         return _calls.renew(self.keys, self.session, lease, str(unread))
 
@@ -436,7 +445,7 @@ class Server:
         """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_not_exception_type((AccessDenied, RedisRefused, BrokerClosed)),
+                retry=retry_if_exception(_is_worth_another_try),
                 wait=wait_exponential(
                     multiplier=self.settings.retry_least,
                     min=self.settings.retry_least,

@@ -9,12 +9,15 @@ from typing import Any
 import redis.asyncio
 
 from broker import BIDIRECTIONAL, Broker, Channel, Notification, Offer, Registration
+from broker._keys import Keys
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 
 QUIET: dict[str, Any] = {"lease": 60.0, "resync": 60.0}
 """Nothing is written by the clock."""
+BRISK: dict[str, Any] = {"lease": 2.0, "resync": 0.2, "retry_least": 0.05, "retry_most": 0.5}
+"""What is wrong is found, and mended, soon."""
 
 
 class BehindProxy(RedisBackend):
@@ -94,3 +97,26 @@ async def until(condition: Callable[[], Awaitable[bool]], within: float = PATIEN
     async with asyncio.timeout(within):
         while not await condition():  # noqa: ASYNC110 - nothing rings when it comes to hold
             await asyncio.sleep(0.01)
+
+
+async def anew(farm: Farm) -> None:
+    """The plain client connects again."""
+    await farm.client.connection_pool.disconnect()
+
+
+async def is_released(end: Channel | Offer[Any]) -> None:
+    """The end is told that the channel is over, without a word of the other end's."""
+    closing = await end.wait_closed(PATIENCE)
+    assert closing is not None, "nobody told it"
+    assert closing.reason.is_release
+    assert closing.reason.data is None
+
+
+async def stand(farm: Farm, many: int) -> None:
+    """Return when so many registrations stand on the tests' print server."""
+    key = Keys(farm.namespace, "print01").registrations
+
+    async def do_they() -> bool:
+        return int(await farm.client.hlen(key)) == many
+
+    await until(do_they)

@@ -1,28 +1,20 @@
-"""Redis restarts, forgets, fails over; processes freeze: nothing is resurrected silently.
+"""Redis restarts, is emptied, loses connections or scripts: nothing is resurrected silently.
 
 What survived goes on, in order and once. What did not ends at both ends with NOTIFICATION_RELEASE.
-Listeners are registered again by themselves, and hear again. No dialog ever has two owners.
+Listeners are registered again by themselves, and hear again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import redis.asyncio
 
-from broker import BIDIRECTIONAL, Broker, Channel, Offer
-from broker._keys import Keys
+from broker import BIDIRECTIONAL
 from broker.errors import (
-    ChannelAcquired,
     ChannelAlreadyClosed,
-    NotYours,
     OutcomeUnknown,
     RedisUnreachable,
     SessionLapsed,
@@ -30,12 +22,8 @@ from broker.errors import (
 )
 from broker.results import NO_LISTENERS, S_OK
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
-from tests.proxy import Proxy
-from tests.redis.scenes import BehindProxy, Scene, heard, leases_pass, until
+from tests.redis.scenes import BRISK, Scene, anew, heard, is_released, leases_pass, stand, until
 from tests.servers import RedisServer
-from workers.embedded import HOST
-
-BRISK: dict[str, Any] = {"lease": 2.0, "resync": 0.2, "retry_least": 0.05, "retry_most": 0.5}
 
 
 @pytest.fixture
@@ -62,29 +50,6 @@ async def by_force(server: RedisServer) -> None:
 
 Restart = Callable[[RedisServer], Awaitable[None]]
 however_it_restarts = pytest.mark.parametrize("restart", [in_order, by_force])
-
-
-async def anew(farm: Farm) -> None:
-    """The plain client connects again."""
-    await farm.client.connection_pool.disconnect()
-
-
-async def is_released(end: Channel | Offer[Any]) -> None:
-    """The end is told that the channel is over, without a word of the other end's."""
-    closing = await end.wait_closed(PATIENCE)
-    assert closing is not None, "nobody told it"
-    assert closing.reason.is_release
-    assert closing.reason.data is None
-
-
-async def stand(farm: Farm, many: int) -> None:
-    """Return when so many registrations stand on the tests' print server."""
-    key = Keys(farm.namespace, "print01").registrations
-
-    async def do_they() -> bool:
-        return int(await farm.client.hlen(key)) == many
-
-    await until(do_they)
 
 
 # Restarts with the data -------------------------------------------------------------------------
@@ -333,298 +298,6 @@ async def test_a_server_without_persistence_that_restarts_ends_everything() -> N
             channel = await scene.source.open_channel(PRINTER, TYPE)
             assert await channel.send(b"page") == S_OK
             assert await heard(scene.one_way) == b"page"
-
-
-# Failover ---------------------------------------------------------------------------------------
-
-
-class Pair(BehindProxy):
-    """A primary, its replica, and a proxy that follows whoever is the primary."""
-
-    def __init__(self, primary: RedisServer, replica: RedisServer, proxy: Proxy) -> None:
-        super().__init__(primary, proxy)
-        self.replica = replica
-        self.proxies = [proxy]
-
-    def client(self) -> redis.asyncio.Redis:
-        return redis.asyncio.Redis.from_url(self.proxy.url, protocol=2)
-
-    async def split(self) -> None:
-        """From here on the replica misses what the primary acknowledges."""
-        assert await asyncio.to_thread(self.server.cli, "WAIT", 1, 5000) == 1
-        await asyncio.to_thread(self.replica.promote)
-
-    async def fail_over(self) -> None:
-        """The primary is gone, and the replica is the primary."""
-        for proxy in self.proxies:
-            proxy.target = (HOST, self.replica.port)
-            proxy.stall(False)
-            proxy.cut()
-        await asyncio.to_thread(self.server.kill)
-
-
-@asynccontextmanager
-async def paired() -> AsyncIterator[tuple[Pair, Farm]]:
-    with RedisServer() as primary, primary.replica() as replica:
-        async with Proxy(HOST, primary.port) as proxy:
-            pair = Pair(primary, replica, proxy)
-            async with Farm(pair) as farm:
-                yield pair, farm
-                await anew(farm)
-
-
-async def two_offers(farm: Farm) -> list[Offer[Any]]:
-    """One question, offered to two listeners in processes of their own."""
-    return [
-        await farm.offered(
-            await (await farm.broker(**BRISK)).register(PRINTER, TYPE, style=BIDIRECTIONAL)
-        )
-        for _ in range(2)
-    ]
-
-
-async def answer(offer: Offer[Any], body: bytes) -> bool:
-    """Whether the answer was accepted; it may be refused by name, and in no other way."""
-    try:
-        await offer.respond(body)
-    except (ChannelAcquired, ChannelAlreadyClosed, NotYours, SessionLapsed):
-        return False
-    return True
-
-
-async def test_a_failover_that_lost_nothing_goes_on() -> None:
-    async with paired() as (pair, farm):
-        scene = await Scene.set(farm, **BRISK)
-        await scene.used.send(b"before")
-        await pair.split()
-        await pair.fail_over()
-        assert await scene.used.send(b"after") == S_OK
-        assert [await heard(scene.one_way) for _ in range(2)] == [b"before", b"after"]
-        assert await scene.answered.send(b"sure?") == S_OK
-        assert (await scene.owned.follow_up(PATIENCE)).data == b"sure?"
-        assert await scene.question.respond(b"yes") == S_OK
-        assert (await scene.asked.response(PATIENCE)).data == b"yes"
-
-
-async def test_an_acquisition_that_its_source_saw_is_never_given_to_another() -> None:
-    """The token that the source saw first is pinned: after the loss the dialog ends."""
-    async with paired() as (pair, farm):
-        source = await farm.broker(**BRISK)
-        channel = await farm.question(source)
-        first, second = await two_offers(farm)
-        await pair.split()
-        await first.respond(b"first")
-        heard_first = await channel.response(PATIENCE)
-        await pair.fail_over()
-        await answer(second, b"second")
-        await is_released(channel)
-        heard_later = [response async for response in channel.responses()]
-        assert [heard_first.data, *(each.data for each in heard_later)] == [b"first"]
-        assert channel.owner == heard_first.registration == first.registration.id
-        assert not await answer(first, b"again"), "the owner of a lost dialog is refused"
-        await is_released(first)
-        closing = await second.wait_closed(PATIENCE)
-        assert closing is not None, "whoever took it up after the loss is told as well"
-
-
-@pytest.mark.parametrize("was_told", [False, True], ids=["unaware", "told that it lost"])
-async def test_an_acquisition_that_its_source_never_saw_is_free_again(
-    was_told: bool,
-) -> None:
-    """Whoever answers then owns the dialog, also if it was told before that another was first."""
-    async with paired() as (pair, farm), Proxy(HOST, pair.server.port) as apart:
-        pair.proxies.append(apart)
-        there = {"namespace": farm.namespace, "user": "alice"} | BRISK
-        async with (
-            Broker.connect(apart.url, **there) as source,
-            Broker.connect(pair.proxy.url if was_told else apart.url, **there) as other,
-        ):
-            channel = await farm.question(source)
-            listeners = [await farm.broker(**BRISK), other]
-            first, second = [
-                await farm.offered(await each.register(PRINTER, TYPE, style=BIDIRECTIONAL))
-                for each in listeners
-            ]
-            await pair.split()
-            apart.stall(True)
-            await first.respond(b"first")
-            if was_told:
-                await second.wait_closed(PATIENCE)
-            assert second.is_lost == was_told
-            await pair.fail_over()
-            assert await answer(second, b"second"), "nobody owns it there"
-            response = await channel.response(PATIENCE)
-            assert (response.data, channel.owner) == (b"second", second.registration.id)
-            assert not await answer(first, b"again"), "the forgotten owner is refused"
-            assert await channel.send(b"sure?") == S_OK
-            assert (await second.follow_up(PATIENCE)).data == b"sure?"
-            await channel.close()
-            assert [each async for each in channel.responses()] == []
-
-
-async def test_sends_that_a_failover_lost_end_their_channel() -> None:
-    """The source must not go on as if its listeners had heard everything."""
-    async with paired() as (pair, farm):
-        source, listener = await farm.broker(**BRISK), await farm.broker(**BRISK)
-        registration = await listener.register(PRINTER, TYPE)
-        channel = await source.open_channel(PRINTER, TYPE)
-        await channel.send(b"kept")
-        await pair.split()
-        await channel.send(b"lost")
-        await pair.fail_over()
-        with pytest.raises((ChannelAlreadyClosed, OutcomeUnknown, SessionLapsed)):
-            await channel.send(b"next")
-        await is_released(channel)
-        successor = await source.open_channel(PRINTER, TYPE)
-        assert await successor.send(b"after") == S_OK
-        found = [await heard(registration)]
-        while found[-1] != b"after":
-            found.append(await heard(registration))
-        assert found in ([b"kept", b"lost", b"after"], [b"kept", b"after"])
-
-
-async def test_a_registration_that_a_failover_lost_hears_again() -> None:
-    async with paired() as (pair, farm):
-        source, listener = await farm.broker(**BRISK), await farm.broker(**BRISK)
-        await listener.server(PRINTER)
-        channel = await source.open_channel(PRINTER, TYPE)
-        await pair.split()
-        registration = await listener.register(PRINTER, TYPE)
-        await pair.fail_over()
-
-        await anew(farm)
-        await stand(farm, 1)
-        assert await channel.send(b"page") == S_OK
-        assert await heard(registration) == b"page"
-
-
-async def test_a_process_that_a_failover_forgot_begins_anew() -> None:
-    """Its session is not known there: everything it held is over, and it registers again."""
-    async with paired() as (pair, farm):
-        await pair.split()
-        scene = await Scene.set(farm, **BRISK)
-        await pair.fail_over()
-        await anew(farm)
-        for end in (scene.asked, scene.answered, scene.owned):
-            await is_released(end)
-
-        await stand(farm, 2)
-        channel = await scene.source.open_channel(PRINTER, TYPE)
-        assert await channel.send(b"page") == S_OK
-        assert await heard(scene.one_way) == b"page"
-
-
-# Frozen processes -------------------------------------------------------------------------------
-
-
-class Child:
-    """A listener in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def said(self, event: str) -> dict[str, Any]:
-        """The next thing that it says, which must be this."""
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
-        said: dict[str, Any] = json.loads(line)
-        assert said["event"] == event, said
-        return said
-
-    def told(self, channel: str, body: str) -> None:
-        """Have it answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{channel} {body}\n".encode())
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-
-@asynccontextmanager
-async def child(farm: Farm, url: str, lease: float) -> AsyncIterator[Child]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.redis.paused_listener",
-        url,
-        farm.namespace,
-        str(lease),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Child(process)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-LEASE = 0.5
-
-
-async def test_a_process_that_slept_past_its_lease_finds_its_dialog_over(
-    real_farm: Farm, redis_server: RedisServer
-) -> None:
-    source = await real_farm.broker(**BRISK | {"lease": LEASE})
-    async with child(real_farm, redis_server.url, LEASE) as listener:
-        registered = await listener.said("registered")
-        channel = await real_farm.question(source)
-        assert (await listener.said("offered"))["channel"] == channel.id
-        listener.told(channel.id, "yes")
-        await listener.said("answered")
-        assert (await channel.response(PATIENCE)).data == b"yes"
-        await channel.send(b"sure?")
-
-        listener.freeze()
-        await leases_pass(real_farm.client, 2, LEASE)
-        await source.run_down(PRINTER)
-        await is_released(channel)
-        listener.told(channel.id, "late")
-        listener.thaw()
-
-        refused = await listener.said("refused")
-        assert refused["error"] in ("SessionLapsed", "ChannelAlreadyClosed")
-        assert refused["lapses"] == 1
-        assert [each async for each in channel.responses()] == [], "the late answer came nowhere"
-
-        again = await real_farm.question(source)
-        offered = await listener.said("offered")
-        assert offered["channel"] == again.id, "it registered again by itself"
-        assert offered["registration"] != registered["registration"]
-        listener.told(again.id, "here")
-        await listener.said("answered")
-        assert (await again.response(PATIENCE)).data == b"here"
-
-
-async def test_a_process_that_slept_past_its_lease_does_not_win_a_race(
-    real_farm: Farm, redis_server: RedisServer
-) -> None:
-    """Nobody swept it yet: its lease alone refuses it."""
-    source = await real_farm.broker(**BRISK | {"lease": LEASE, "resync": 60.0})
-    async with child(real_farm, redis_server.url, LEASE) as listener:
-        await listener.said("registered")
-        channel = await real_farm.question(source)
-        await listener.said("offered")
-        listener.freeze()
-        await leases_pass(real_farm.client, 2, LEASE)
-        listener.told(channel.id, "late")
-        listener.thaw()
-        refused = await listener.said("refused")
-        assert refused["error"] in ("SessionLapsed", "ChannelAlreadyClosed")
-        assert refused["lapses"] == 1
-        assert (await listener.said("offered"))["channel"] == channel.id, "it is still open"
-        listener.told(channel.id, "now")
-        await listener.said("answered")
-        response = await channel.response(PATIENCE)
-        assert response.data == b"now"
-        await source.run_down(PRINTER)
 
 
 async def test_errors_of_an_outage_are_ours(farm: Farm, server: RedisServer) -> None:
