@@ -4,6 +4,7 @@ It reads one environment variable: a JSON object with
 
 - ``lua``: the folder to take the scripts from; empty for the project's own;
 - ``tests``: ids of the tests to run, in this order; null for all that can tell mutants apart;
+- ``limit``: seconds after which no further test is begun;
 - ``report``: the file to write the report to.
 
 The report says for each test that ran whether it passed, how long it took, and which scripts it
@@ -42,6 +43,7 @@ class Ran:
 _order: dict[str, Any] = {}
 _ran: dict[str, Ran] = {}
 _called: set[str] = set()
+_begun = time.monotonic()
 _call = Script.call
 
 
@@ -86,6 +88,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     finally:
         ran.seconds = time.monotonic() - start
         ran.scripts = sorted(_called)
+        if time.monotonic() - _begun > _order["limit"]:
+            item.session.shouldstop = "the time is up"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests import lua_source
 from tests.lua_source import Block, Call, Function, If, Loop, Plain, Return, Tokens
@@ -30,11 +31,13 @@ class Mutant:
     start: int
     end: int
     instead: str
+    number: int = 1
+    """Which of several that read alike."""
 
     @property
     def name(self) -> str:
         """Where and what, as the table and the list of equivalents have it."""
-        return f"{self.file}: {self.change}"
+        return f"{self.file}: {self.change}" + (f" ({self.number})" if self.number > 1 else "")
 
     def applied(self, text: str) -> str:
         """The file's text with the change."""
@@ -43,7 +46,12 @@ class Mutant:
 
 def mutants_of(name: str) -> list[Mutant]:
     """All mutants of one file, in the order of their lines."""
-    return sorted(_Maker(name).made(), key=lambda mutant: (mutant.line, mutant.start))
+    found: list[Mutant] = []
+    alike: Counter[str] = Counter()
+    for mutant in sorted(_Maker(name).made(), key=lambda mutant: (mutant.line, mutant.start)):
+        alike[mutant.change] += 1
+        found.append(replace(mutant, number=alike[mutant.change]))
+    return found
 
 
 class _Maker:

@@ -3,7 +3,7 @@
 Hypothesis drives several processes on one real Redis through random transitions: open, send,
 respond, decline, close and release from either end, late registrations, small buffers, grants that
 come and go, races, processes that die, and a Redis that comes back under another run id. Replies
-get lost on purpose: with ``again`` every script of that step is run twice with the same arguments,
+get lost on purpose: with ``twice`` every script of that step is run twice with the same arguments,
 and the second answer, which must equal the first, is the one that counts.
 
 After each step every end must have been told exactly what :mod:`tests.model` says, the channels in
@@ -17,42 +17,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from broker import (
-    ALL_USERS,
-    BIDIRECTIONAL,
-    PER_USER,
-    UNIDIRECTIONAL,
-    Broker,
-    Channel,
-    Offer,
-    Payload,
-    Registration,
-)
-from broker._keys import EVERYONE, Audience, Keys, channel_audiences
-from broker._scripts import Call
-from broker.errors import TympanError
-from broker.names import Name
-from broker.results import Result
+from broker import ALL_USERS, BIDIRECTIONAL, PER_USER, UNIDIRECTIONAL, Offer
 from tests import model
 from tests.conformance.actors import die, eventually
-from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm, RedisBackend
-from tests.model import FarmModel, Handle, State, Told
+from tests.farm import PATIENCE, PRINTER, SERVER, TYPE
+from tests.model import State
+from tests.redis.machine import ROOT, USERS, Machine, chosen, has_ended, outcome
 from tests.servers import RedisServer
 
 EXAMPLES = int(os.environ.get("TYMPAN_EXAMPLES", "100"))
@@ -63,202 +40,21 @@ MOST_QUESTIONS = 3
 MOST_REGISTRATIONS = 7
 CALM = 15
 """Steps between two disasters, so that something is there to be lost."""
-USERS = ("alice", "bob")
-ROOT = "root"
-"""Who opens channels; administers the printer while somebody made it so."""
-SETTINGS = {"lease": 600.0, "resync": 0.05, "body_by_reference": 24}
 
-T = TypeVar("T")
 picks = st.integers(0, 2**16)
 bodies = st.binary(max_size=48)
 users = st.sampled_from(USERS)
 again = st.booleans()
 
 
-class Repeated:
-    """Runs scripts twice, as if the first reply had been lost, while it is switched on."""
-
-    FIRST_ANSWER_ONLY = frozenset({"bury", "unregister"})
-    """After them there is nothing left that could answer as before."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.on = False
-        self.wrong: list[str] = []
-        """Second answers that were not the first ones."""
-        self._run: Callable[..., Awaitable[list[Any]]] = broker._link.run
-        broker._link.run = self.run  # type: ignore[method-assign]
-
-    async def run(self, call: Call, lead: Any) -> list[Any]:
-        """In the place of the link's own method."""
-        first = await self._run(call, lead)
-        if not self.on or call.script.name in self.FIRST_ANSWER_ONLY or "run-down" in call.args:
-            return first
-        second = await self._run(call, lead)
-        same = slice(None)
-        if call.script.name == "register":
-            same = slice(1)  # not: whether it was known before, and what was sent meanwhile
-        elif call.script.name == "listener_close" and first[0] in (b"OK", b"RELEASED"):
-            same = slice(1)  # not: who owns it, which nobody asks a close that succeeded
-        if first[same] != second[same]:
-            self.wrong.append(f"{call.script.name} answered {first}, and asked again {second}")
-        return second
-
-
-class Process:
-    """One broker, and what its program holds."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.repeated = Repeated(broker)
-        self.is_alive = True
-
-
-class FarmMachine(RuleBasedStateMachine):
-    """A farm and its model, step by step."""
-
-    def __init__(self, server: RedisServer) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.server = server
-        self.model = FarmModel()
-        self.processes: dict[int, Process] = {}
-        self.channels: dict[int, Channel] = {}
-        self.registrations: dict[int, Registration[Payload]] = {}
-        self.offers: dict[tuple[int, int], Offer[Payload]] = {}
-        """By channel and registration, once fetched."""
-        self.numbers = iter(range(1, 2**16))
-        self.calm = 0
-        """Steps since the last disaster."""
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(self._in_time(work))
-
-    @staticmethod
-    async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-        async with asyncio.timeout(3 * PATIENCE):
-            return await work
-
-    # Beginning and end -------------------------------------------------------------------------
+class FarmMachine(Machine):
+    """The transitions, each with what the model says of it."""
 
     @initialize()
     def begin(self) -> None:
-        async def begin() -> None:
-            self.farm = Farm(RedisBackend(self.server))
-            for _ in range(3):
-                await self._new_process()
-            broker = next(iter(self.processes.values())).broker
-            for user in (ROOT, USERS[0]):
-                await broker.grant(PRINTER, user, "administer")
-                self.model.administrators.add(user)
-
-        self.run(begin())
+        self.run(self.begin_farm())
         for i, bi in enumerate((True, True, True, False, False)):
             self.register(i, USERS[i % 2], i in (2, 4), bi, 1 + i, False)
-
-    async def _new_process(self) -> None:
-        broker = await self.farm.broker(ROOT, **SETTINGS)
-        await broker.server(PRINTER)
-        self.processes[next(self.numbers)] = Process(broker)
-
-    def teardown(self) -> None:
-        try:
-            if hasattr(self, "farm"):
-                self.run(self._nothing_more())
-                self.run(self._everybody_knows_the_epoch())
-                self.run(self.farm.close())
-        finally:
-            self.runner.close()
-
-    async def _nothing_more(self) -> None:
-        """Nothing was told twice, and nothing that the model does not know of."""
-        await self._settle()
-        for key, offer in self.offers.items():
-            if self._is_alive(self._handle(*key).process) and offer.closing is None:
-                with pytest.raises(TympanError, match="nothing came"):
-                    await offer.follow_up(timeout=0)
-        for number, channel in self.channels.items():
-            known = self.model.channels[number]
-            if self._is_alive(known.process) and known.bidirectional and channel.closing is None:
-                with pytest.raises(TympanError, match="no response"):
-                    await channel.response(timeout=0)
-
-    async def _everybody_knows_the_epoch(self) -> None:
-        for process in self.processes.values():
-            await process.broker.revoke(SERVER, ROOT, "enumerate")
-
-    # Picking -----------------------------------------------------------------------------------
-
-    def _is_alive(self, process: int) -> bool:
-        return process in self.processes
-
-    def pick_process(self, pick: int) -> int:
-        return chosen(list(self.processes), pick)
-
-    def sources(self) -> list[int]:
-        """Channels whose source lives; of the closed ones the last few."""
-        alive = [each for each in self.model.channels.values() if self._is_alive(each.process)]
-        closed = [each.id for each in alive if each.state is State.CLOSED]
-        return [each.id for each in alive if each.id not in closed[:-2]]
-
-    def standing(self, *, bidirectional: bool) -> list[int]:
-        """Registrations at which something waits to be fetched."""
-        return [
-            each.id
-            for each in self.model.registrations.values()
-            if each.bidirectional == bidirectional and self.model.unread(each.id)
-        ]
-
-    def listeners(self) -> list[tuple[int, int]]:
-        """Handles that were fetched in processes that live, of channels that still matter."""
-        recent = set(self.sources()) | set(list(self.model.channels)[-MOST_CHANNELS:])
-        return [
-            key
-            for key in self.offers
-            if key[0] in recent and self._is_alive(self._handle(*key).process)
-        ]
-
-    def owned(self) -> list[tuple[int, int]]:
-        """Dialogs both of whose ends live."""
-        return [
-            (channel, registration)
-            for channel, registration in self.listeners()
-            if self.model.channels[channel].owner == registration
-            and self.model.channels[channel].state is not State.CLOSED
-            and self._is_alive(self.model.channels[channel].process)
-        ]
-
-    def contested(self) -> list[int]:
-        """Unanswered channels that somebody holds."""
-        return [
-            channel
-            for channel in {channel for channel, _ in self.listeners()}
-            if self.model.channels[channel].state is State.OFFERED and self.racing(channel)
-        ]
-
-    def racing(self, channel: int) -> list[tuple[int, int]]:
-        """Who may still answer it."""
-        return [
-            key for key in self.listeners() if key[0] == channel and not self._handle(*key).is_gone
-        ]
-
-    def _handle(self, channel: int, registration: int) -> Handle:
-        return self.model.channels[channel].handles[registration]
-
-    def step(self, process: int, work: Awaitable[Result | None], *, twice: bool = False) -> str:
-        """Do something in a process and let everybody hear of it: how it ended, as a name."""
-        repeated = self.processes[process].repeated
-
-        async def do() -> str:
-            repeated.on = twice
-            try:
-                result = await work
-                return "S_OK" if result is None else result.name
-            except TympanError as error:
-                return type(error).__name__
-            finally:
-                repeated.on = False
-
-        return self.run(do())
 
     # Registrations -----------------------------------------------------------------------------
 
@@ -337,51 +133,28 @@ class FarmMachine(RuleBasedStateMachine):
                 notification = await self.registrations[number].fetch(PATIENCE)
                 assert notification is not None
                 assert not isinstance(notification, Offer)
-                channel, data = self._number(notification.channel), notification.data or b""
+                channel, data = self.number(notification.channel), notification.data or b""
                 assert self.model.fetch(number, channel, data), (
                     f"{data!r} of channel {channel} is out of order, or came twice"
                 )
-            await self._room_written(known)
+            await self.room_written(known)
             repeated.on = False
 
         self.run(fetch())
-
-    async def _room_written(self, known: model.Registration) -> None:
-        """Senders find the room that the model's buffers have; perhaps not at once."""
-        registration = self.registrations[known.id]
-        keys, group = registration.server.keys, registration.plan.group(registration.id)
-        for audience in registration.plan.audiences:
-            own = "*" if audience.whom == EVERYONE else "own"
-            free = known.buffer - sum(row[0] == own for row in known.unread)
-            what = f"{free} free places of {known.buffer} for {audience.whom} in {known}"
-            await eventually(partial(self._has_room, keys, audience, group, free), what)
-
-    async def _has_room(self, keys: Keys, audience: Audience, group: str, free: int) -> bool:
-        room = await self.farm.client.zscore(keys.room(audience), group)
-        last = int(await self.farm.client.hget(keys.streams, audience.field) or 0)
-        assert room is not None, "a registration without a room"
-        return bool(max(room, last) - last == free)
 
     @precondition(lambda self: self.standing(bidirectional=True))
     @rule(pick=picks)
     def fetch_offers(self, pick: int) -> None:
         number = chosen(self.standing(bidirectional=True), pick)
         for offer in self.run(self.registrations[number].fetch_offers(PATIENCE)):
-            channel = self._number(offer.id)
+            channel = self.number(offer.id)
             assert offer.notification.data == self.model.channels[channel].question
             self.offers[channel, number] = offer
         expected = self.model.fetch_offers(number)
         handed = {channel for channel, registration in self.offers if registration == number}
         assert expected <= handed
 
-    def _number(self, id_: str) -> int:
-        return next(number for number, channel in self.channels.items() if channel.id == id_)
-
     # The source --------------------------------------------------------------------------------
-
-    def count(self, *states: State) -> int:
-        """Channels in one of these states."""
-        return sum(channel.state in states for channel in self.model.channels.values())
 
     @precondition(lambda self: self.count(*set(State) - {State.CLOSED}) < MOST_CHANNELS)
     @rule(pick=picks, user=st.sampled_from((*USERS, None)), bi=st.booleans(), twice=again)
@@ -472,7 +245,7 @@ class FarmMachine(RuleBasedStateMachine):
     @rule(pick=picks, data=bodies, twice=again)
     def respond(self, pick: int, data: bytes, twice: bool) -> None:
         key = chosen(self.listeners(), pick)
-        process = self._handle(*key).process
+        process = self.handle(*key).process
         word = self.step(process, self.offers[key].respond(data), twice=twice)
         assert word in self.model.respond(*key, data)
 
@@ -486,7 +259,7 @@ class FarmMachine(RuleBasedStateMachine):
             word = self.step(process, self.channels[key[0]].send(data), twice=twice)
             assert word == self.model.send(key[0], data)
         else:
-            process = self._handle(*key).process
+            process = self.handle(*key).process
             word = self.step(process, self.offers[key].respond(data), twice=twice)
             assert word in self.model.respond(*key, data)
 
@@ -494,7 +267,7 @@ class FarmMachine(RuleBasedStateMachine):
     @rule(pick=picks, reason=st.none() | bodies, twice=again)
     def end(self, pick: int, reason: bytes | None, twice: bool) -> None:
         key = chosen(self.listeners(), pick)
-        process = self._handle(*key).process
+        process = self.handle(*key).process
         word = self.step(process, self.offers[key].close(reason), twice=twice)
         assert word in self.model.end(*key, reason)
 
@@ -502,7 +275,7 @@ class FarmMachine(RuleBasedStateMachine):
     @rule(pick=picks, twice=again)
     def let_go(self, pick: int, twice: bool) -> None:
         key = chosen(self.listeners(), pick)
-        process = self._handle(*key).process
+        process = self.handle(*key).process
         word = self.step(process, self.offers[key].release(), twice=twice)
         assert word == self.model.let_go(*key)
 
@@ -566,7 +339,7 @@ class FarmMachine(RuleBasedStateMachine):
                 return await self.farm.client.zscore(server.keys.leases, session) is None
 
             await eventually(is_buried, "the burial of a session whose lease ran out")
-            await self._new_process()
+            await self.new_process()
 
         self.run(pass_away())
         self.model.die(number)
@@ -582,110 +355,6 @@ class FarmMachine(RuleBasedStateMachine):
             await self.farm.client.hset(server.keys.meta, "run", "another")
 
         self.run(come_back())
-
-    # What must be so after each step -----------------------------------------------------------
-
-    @invariant()
-    def everybody_was_told(self) -> None:
-        self.calm += 1
-        self.run(self._settle())
-        wrong = [line for each in self.processes.values() for line in each.repeated.wrong]
-        assert not wrong, wrong
-
-    async def _settle(self) -> None:
-        for number, known in self.model.channels.items():
-            if number in self.channels and self._is_alive(known.process):
-                while known.told:
-                    await self._source_hears(self.channels[number], known.told.pop(0))
-            for registration, handle in known.handles.items():
-                if self._is_alive(handle.process):
-                    while handle.told:
-                        await hears(self.offers[number, registration], handle.told.pop(0))
-        for standing in self.model.registrations:
-            unread = self.model.unread(standing)
-            await eventually(
-                partial(has_unread, self.registrations[standing], unread),
-                f"{unread} unread at {self.model.registrations[standing]}",
-            )
-
-    async def _source_hears(self, channel: Channel, told: Told) -> None:
-        if told.event == "response":
-            if channel.closing is None:
-                assert (await channel.response(PATIENCE)).data == told.data
-        else:
-            await hears(channel, told)
-
-    @invariant()
-    def redis_holds_what_the_model_holds(self) -> None:
-        self.run(self._compare())
-
-    async def _compare(self) -> None:
-        if not self.processes:
-            return
-        server = await next(iter(self.processes.values())).broker.server(PRINTER)
-        client, keys = self.farm.client, server.keys
-        compared = [each for each in self.model.channels.values() if each.id in self.channels]
-        async with client.pipeline(transaction=False) as pipe:
-            for known in compared:
-                key = keys.channel(self.channels[known.id].id)
-                pipe.hmget(key, "state", "drops", "owner")
-            for user in (*USERS, EVERYONE):
-                for audience in channel_audiences(Name.parse(PRINTER), TYPE, BIDIRECTIONAL, user):
-                    pipe.xrange(keys.stream(audience))
-            pipe.hkeys(keys.channels)
-            *facts, open_channels = await pipe.execute()
-        for known, (state, drops, owner) in zip(compared, facts, strict=False):
-            assert state.decode() == known.state.value, f"channel {known.id}"
-            assert int(drops or 0) == known.drops, f"channel {known.id}: references dropped"
-            assert (owner is not None) == (known.owner is not None)
-            if known.owner is not None:
-                assert owner.decode() == self.registrations[known.owner].id
-        boards = facts[len(compared) :]
-        on_boards = {
-            dict(zip(flat[::2], flat[1::2], strict=True))[b"channel"].decode()
-            if isinstance(flat, list)
-            else flat[b"channel"].decode()
-            for board in boards
-            for _, flat in board
-        }
-        offered = {self.channels[each.id].id for each in compared if each.state is State.OFFERED}
-        assert on_boards == offered, "what lies on the boards is exactly what is unanswered"
-        assert {name.decode() for name in open_channels} == {
-            self.channels[each.id].id for each in compared if each.state is not State.CLOSED
-        }
-
-
-def chosen(candidates: Sequence[T], pick: int) -> T:
-    """One of them; the later ones come first, so that simple examples speak of what is new."""
-    return candidates[-1 - pick % len(candidates)]
-
-
-def has_ended(registration: Registration[Payload]) -> bool:
-    return not registration.is_registered
-
-
-def has_unread(registration: Registration[Payload], count: int) -> bool:
-    return registration.unread == count
-
-
-async def hears(end: Channel | Offer[Payload], told: Told) -> None:
-    """One end is told this, and nothing else."""
-    if told.event == "notification":
-        assert isinstance(end, Offer)
-        if end.closing is None:
-            assert (await end.follow_up(PATIENCE)).data == told.data
-        return
-    closing = await end.wait_closed(PATIENCE)
-    assert closing is not None, "nobody told this end that the channel is over"
-    assert (closing.reason.data, closing.acquired) == (told.data, told.acquired)
-
-
-async def outcome(work: Awaitable[Result]) -> str:
-    """How it ended, as a name."""
-    try:
-        return (await work).name
-    except TympanError as error:
-        return type(error).__name__
 
 
 @pytest.mark.slow

@@ -29,7 +29,19 @@ LONG_AGO = 1.0
 """A deadline that has passed, in ms of Redis time."""
 NAME = Name.parse(SERVER)
 ALICE, BOB = "alice", "bob"
+BOARD, ADMINISTRATORS = "|T|bi|=alice", "|T|bi|+"
+MINE, EVERYBODYS = "|T|uni|=alice", "|T|uni|*"
+"""Audiences, as the bench names them: T is the type."""
 Changes = dict[str, Any]
+ACQUIRED = {
+    "owner": "r", "owner_session": "<listener>", "owner_user": "alice", "token": "E:r",
+}  # fmt: skip
+"""What a channel's hash says once the listener acquired it."""
+
+
+def off_the_boards(field: str = ADMINISTRATORS) -> dict[str, Any]:
+    """A question that one registration heard is over: one board goes, as nobody listens to it."""
+    return {f"stream:{BOARD}": {"removed": 1}, f"stream:{field}": None, "meta": {"floor": "2"}}
 
 
 def body(text: str = "?") -> Stowed:
@@ -256,6 +268,12 @@ class Bench:
 
     def bury(self, server: Server) -> Call:
         return _calls.bury(self.keys, server.session)
+
+    async def large_body(self) -> Stowed:
+        """A body under a key of its own, with a time to live."""
+        key = self.keys.body("b")
+        await self.farm.client.set(key, "x" * 100, px=50_000)
+        return Stowed("ref", key, key)
 
     # Scenes --------------------------------------------------------------------------------------
 
