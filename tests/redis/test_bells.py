@@ -43,6 +43,7 @@ class Disturbed(Farm):
         self.fault = fault
         self.faults = 0
         self._random = random.Random(7)
+        self._is_calm = False
 
     async def broker(self, user: str = "alice", **options: Any) -> Broker:
         """A process, its ears perhaps stopped."""
@@ -71,13 +72,14 @@ class Disturbed(Farm):
             "all connections are cut": self._cut,
             "all connections stall": self._stall,
         }.get(self.fault)
+        self._is_calm = False
         work = asyncio.create_task(self._strike(strike)) if strike is not None else None
         try:
             yield
         finally:
+            self._is_calm = True  # not cancelled: redis-py's client may swallow a cancellation
             if work is not None:
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await work
             self.proxy.stall(on=False)
         assert self.faults >= FAULTS, f"it did not happen often enough: {self.fault}"
 
@@ -89,7 +91,7 @@ class Disturbed(Farm):
             yield number
 
     async def _strike(self, strike: Callable[[], Awaitable[int]]) -> None:
-        while True:
+        while not self._is_calm:
             self.faults += await strike()
             await asyncio.sleep(PAUSE)
 
