@@ -1,5 +1,7 @@
 # Further arguments go through ARGS, as in: make test ARGS="-k proxy"
 ARGS ?=
+# How many processes share the tests; a file's tests stay together.
+WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ demo: prepare ## run the demonstration against a private redis-server
 	@$(BIN)/python -m workers.demo $(ARGS)
 
 test: prepare ## run all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: prepare ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -100,6 +100,9 @@ class EmbeddedRedis:
             built-in ones.
         ready_within: seconds the server may take until it answers, loading its data included.
     """
+
+    _arguments: tuple[str, ...] = ()
+    """What follows the configuration file on the command line."""
 
     def __init__(
         self,
@@ -272,12 +275,16 @@ class EmbeddedRedis:
             return self._launch_at(server, port)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             try:
-                return self._launch_at(server, free_port())
+                return self._launch_at(server, self._choose_port())
             except _PortTakenError:
                 # Someone took the port between the look and the use of it.
                 if attempt == _PORT_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+    def _choose_port(self) -> int:
+        """A port that is free, for a server that was given none."""
+        return free_port()
 
     def _check_port(self, port: int) -> None:
         error = _bind_error(port)
@@ -292,25 +299,12 @@ class EmbeddedRedis:
     def _launch_at(self, server: Path, port: int) -> _Child:
         self._port = port
         conf = self.data / "redis.conf"
-        settings = {
-            "bind": HOST,
-            "port": str(port),
-            "protected-mode": "yes",
-            "daemonize": "no",
-            "dir": _quoted(self.data),
-            "logfile": _EMPTY,  # to standard output, which goes to the log with all other output
-            "save": _EMPTY,
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "maxmemory-policy": "noeviction",
-        } | self._settings
-        lines = [f"{name} {value or _EMPTY}\n" for name, value in settings.items()]
-        command = [str(server), str(conf)]
+        command = [str(server), str(conf), *self._arguments]
         if sys.platform == "linux":
             tie = [sys.executable, "-I", "-S", "-c", _TIE_TO_PARENT, str(os.getpid())]
             command = tie + command
         try:
-            conf.write_bytes(os.fsencode("".join(lines)))
+            conf.write_bytes(os.fsencode(self._configuration(port)))
             log_start = self.log.stat().st_size if self.log.exists() else 0
             child = _Child(command, self.log)
         except OSError as exc:
@@ -324,6 +318,26 @@ class EmbeddedRedis:
             child.end(patience=0)
             raise
         return child
+
+    def _configuration(self, port: int) -> str:
+        """The text of ``redis.conf`` for a start at this port."""
+        settings = {
+            "bind": HOST,
+            "port": str(port),
+            "protected-mode": "yes",
+            "daemonize": "no",
+            "dir": _quoted(self.data),
+            "logfile": _EMPTY,  # to standard output, which goes to the log with all other output
+            "save": _EMPTY,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+        } | self._settings
+        return "".join(f"{name} {value or _EMPTY}\n" for name, value in settings.items())
+
+    def _access(self) -> dict[str, Any]:
+        """What a client of redis-py needs besides host and port."""
+        return {}
 
     def _await_ready(self, child: _Child, port: int, log_start: int) -> None:
         """Return once this very server (by its pid) answers PING.
@@ -339,6 +353,7 @@ class EmbeddedRedis:
             socket_timeout=1.0,
             socket_connect_timeout=1.0,
             retry=Retry(NoBackoff(), 0),
+            **self._access(),
         ) as client:
             while not child.exited.wait(_POLL_S):
                 try:
