@@ -13,13 +13,14 @@ from broker.conversation import (
     UserFilter,
 )
 from broker.errors import TympanError
+from broker.farm import FarmRegistration
 from broker.names import Name
 from broker.notification import Closing, Data, Notification, Payload, Response
 from broker.notification_type import NOTIFICATION_RELEASE
 from broker.offer import Offer
 from broker.registration import Registration
 from broker.results import Code, Result
-from broker.rights import Right
+from broker.rights import Right, RightsSource
 from broker.settings import Durability, Role, Settings
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Code",
     "Data",
     "Durability",
+    "FarmRegistration",
     "Name",
     "Notification",
     "Offer",
@@ -43,6 +45,7 @@ __all__ = [
     "Response",
     "Result",
     "Right",
+    "RightsSource",
     "Role",
     "Settings",
     "Style",

@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import AbstractConnection as Connection
 from redis.exceptions import ResponseError
 
-from broker._connect import BROKEN, Connector, fault, open_connection
-from broker.errors import RedisError, RedisUnreachable
+from broker._connect import BROKEN, Connector, Redirected, fault, is_passing
+from broker.errors import BrokerClosed, RedisError, RedisUnreachable
 from broker.settings import Settings
+
+log = logging.getLogger("tympan")
+
+PUBLISH = "PUBLISH"
+SPUBLISH = "SPUBLISH"
+"""Sharded: in a Cluster only the nodes of the slot hear it. Redis 7 and later."""
+AT_ONCE = 256
+"""Channels of one SUBSCRIBE."""
+ASK_AGAIN = 0.2
+"""Seconds until a subscription that Redis cannot take now is asked for again."""
+RANG = {b"message", b"smessage"}
+BEGAN = {b"subscribe", b"ssubscribe"}
+ENDED = {b"unsubscribe", b"sunsubscribe"}
+
+Ring = Callable[[str, bytes], None]
+Gap = Callable[[str], None]
+
+
+class Hearing(Protocol):
+    """Where a server's processes listen for bells."""
+
+    async def subscribe(self, channel: str, bell: str) -> None:
+        """Returns once Redis confirmed. Raises RedisRefused, RedisUnreachable."""
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Stop listening to a channel."""
 
 
 class Bells:
-    """The one subscription of a process: bells ring here, and a lost one is only late.
+    """The one subscription of a process at one Redis: bells ring here.
 
     ``on_ring(channel, payload)`` for each bell. ``on_gap(channel)`` for each channel after it was
-    not heard for a while: whoever reads its stream must look for itself.
+    not heard for a while: whoever reads its stream must look for itself. ``on_trouble()`` where
+    there is no connection.
     """
 
     PING_EVERY = 5.0
@@ -27,87 +57,155 @@ class Bells:
         self,
         connector: Connector,
         settings: Settings,
-        on_ring: Callable[[str, bytes], None],
-        on_gap: Callable[[str], None],
+        on_ring: Ring,
+        on_gap: Gap,
+        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
         self._connector = connector
         self._settings = settings
         self._on_ring = on_ring
         self._on_gap = on_gap
+        self._on_trouble = on_trouble
         self._wanted: dict[str, asyncio.Future[None]] = {}
+        self._bells: dict[str, str] = {}
+        """By which command each channel's bell is rung."""
         self._new: set[str] = set()
+        self._asked: deque[tuple[bool, list[str]]] = deque()
+        """What Redis owes answers for, in order: whether to begin, and for which channels."""
+        self._trouble: Exception | None = None
+        """Why there was no connection, or no subscription, last."""
+        self._is_closed = False
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._heard = asyncio.Event()
+        """Set by whatever Redis says."""
+        connector.on_change.append(self._elsewhere)
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, channel: str, bell: str = PUBLISH) -> None:
         """Returns once Redis confirmed.
 
-        Raises RedisRefused, and RedisUnreachable after the operation timeout.
+        Raises RedisRefused, Redirected where another node of a Cluster has the channel's slot,
+        RedisUnreachable after the operation timeout, and BrokerClosed.
         """
-        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise BrokerClosed("the broker is closed")
         confirmed = self._wanted.get(channel)
         if confirmed is None:
-            confirmed = self._wanted[channel] = loop.create_future()
+            confirmed = self._wanted[channel] = asyncio.get_running_loop().create_future()
+            self._bells[channel] = bell
             self._new.add(channel)
-            await self._send("SUBSCRIBE", channel)
+            self._ask_for([channel])
         if self._task is None:
             self._task = asyncio.create_task(self._listen(), name="tympan-bells")
         try:
             async with asyncio.timeout(self._settings.operation_timeout):
                 await asyncio.shield(confirmed)
         except TimeoutError:
+            why = f": {self._trouble}" if self._trouble is not None else ""
             raise RedisUnreachable(
                 f"no subscription at {self._connector.url} within "
-                f"{self._settings.operation_timeout:g} s"
+                f"{self._settings.operation_timeout:g} s{why}"
             ) from None
 
     async def unsubscribe(self, channel: str) -> None:
         """Stop listening to a channel."""
+        if channel in self._wanted:
+            prefix = self._prefix(channel)
+            self.forget(channel, RedisUnreachable("the subscription was given up"))
+            if self._write((prefix + "UNSUBSCRIBE", channel)):
+                self._asked.append((False, [channel]))
+
+    def wants(self, channel: str) -> bool:
+        """Whether a channel is heard here, or will be once there is a connection."""
+        return channel in self._wanted
+
+    def forget(self, channel: str, why: Exception) -> None:
+        """A channel that is not to be heard here any more; who waits for it is told why."""
         self._new.discard(channel)
-        if self._wanted.pop(channel, None) is not None:
-            await self._send("UNSUBSCRIBE", channel)
+        self._bells.pop(channel, None)
+        confirmed = self._wanted.pop(channel, None)
+        if confirmed is not None and not confirmed.done():
+            confirmed.set_exception(why)
+            confirmed.exception()  # perhaps nobody waits for it
 
     async def close(self) -> None:
         """End the subscription."""
+        self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
 
-    async def _send(self, *command: str) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(*BROKEN):  # the reader notices, and subscribes anew
-                await self._connection.send_packed_command(
-                    self._connection.pack_command(*command), check_health=False
-                )
+    def _prefix(self, channel: str) -> str:
+        return "S" if self._bells[channel] == SPUBLISH else ""
+
+    def _ask_for(self, channels: Iterable[str]) -> None:
+        """Subscribe where there is a connection; sharded channels with those of their slot."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for channel in channels:
+            prefix = self._prefix(channel)
+            slot = channel.partition("}")[0] if prefix else ""
+            alike.setdefault((prefix, slot), []).append(channel)
+        for (prefix, _), together in alike.items():
+            for i in range(0, len(together), AT_ONCE):
+                some = together[i : i + AT_ONCE]
+                if self._write((prefix + "SUBSCRIBE", *some)):
+                    self._asked.append((True, some))
+
+    def _write(self, command: tuple[str, ...]) -> bool:
+        """Write to the connection that is there. Its reader notices when it is broken."""
+        connection = self._connection
+        writer = getattr(connection, "_writer", None)  # its own send would connect again, unheard
+        if connection is None or writer is None:
+            return False
+        writer.writelines(connection.pack_command(*command))
+        return True
+
+    def _elsewhere(self) -> None:
+        """Redis is at another address now."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            writer.close()
 
     async def _listen(self) -> None:
         pause = 0.05
         while True:
+            self._heard.clear()
             try:
-                self._connection = await open_connection(self._connector, self._settings)
-                pinging = asyncio.create_task(self._ping(self._connection), name="tympan-ping")
+                connection = await self._connector.connect()
+                pinging = asyncio.create_task(self._ping(connection), name="tympan-ping")
                 try:
-                    await self._read(self._connection)
+                    self._connection = connection
+                    await self._read(connection)
                 finally:
+                    self._connection = None
+                    self._asked.clear()
                     pinging.cancel()
-                    connection, self._connection = self._connection, None
                     await connection.disconnect(nowait=True)
-            except (RedisError, ResponseError, *BROKEN):
-                for channel, confirmed in self._wanted.items():
-                    if confirmed.done():
-                        self._wanted[channel] = asyncio.get_running_loop().create_future()
+            except (RedisError, *BROKEN) as error:
+                self._lost(error)
+            except Exception as error:  # a fault of ours must not leave this process deaf
+                log.exception("bells at %s: a bell could not be handled", self._connector.url)
+                self._lost(error)
+            pause = 0.05 if self._heard.is_set() else min(pause * 2, 2.0)
             await asyncio.sleep(pause)
-            pause = 0.05 if self._heard else min(pause * 2, 2.0)
-            self._heard = 0.0
+
+    def _lost(self, error: Exception) -> None:
+        """No connection. Where that is no weather, who waits for a first subscription is told."""
+        is_final = isinstance(error, RedisError) and not isinstance(error, RedisUnreachable)
+        if is_final and str(error) != str(self._trouble):
+            log.warning("no bells are heard: %s", error)
+        self._trouble = error
+        for channel, confirmed in list(self._wanted.items()):
+            if confirmed.done():
+                self._wanted[channel] = asyncio.get_running_loop().create_future()
+            elif is_final and channel in self._new:
+                self.forget(channel, error)
+        self._on_trouble()
 
     async def _read(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        channels = list(self._wanted)
-        for i in range(0, len(channels), 256):
-            await self._send("SUBSCRIBE", *channels[i : i + 256])
+        self._ask_for(list(self._wanted))
         while True:
             try:
                 message = await connection.read_response(
@@ -116,18 +214,33 @@ class Bells:
             except ResponseError as error:
                 self._refused(error)
                 continue
-            self._heard = loop.time()
+            self._heard.set()
             if not isinstance(message, list) or len(message) != 3:
                 continue  # an answer to PING
             kind, channel, payload = message[0], message[1].decode(), message[2]
-            if kind == b"message":
+            if kind in RANG:
                 if channel in self._wanted:
                     self._on_ring(channel, payload)
-            elif kind == b"subscribe":
+            elif kind in BEGAN:
+                self._answered(channel, begins=True)
                 self._confirmed(channel)
-            elif kind == b"unsubscribe" and channel in self._wanted:
-                await self._send("SUBSCRIBE", channel)
-                self._on_gap(channel)
+            elif kind in ENDED and not self._answered(channel, begins=False):
+                self._ended_by_redis(channel)
+
+    def _answered(self, channel: str, *, begins: bool) -> bool:
+        """Strike a channel off what Redis owes; whether it was owed."""
+        if not self._asked or self._asked[0][0] is not begins or channel not in self._asked[0][1]:
+            return False
+        self._asked[0][1].remove(channel)
+        if not self._asked[0][1]:
+            self._asked.popleft()
+        return True
+
+    def _ended_by_redis(self, channel: str) -> None:
+        """The slot left this node, or an operator interfered: ask again, and look meanwhile."""
+        if channel in self._wanted:
+            self._ask_for([channel])
+            self._on_gap(channel)
 
     def _confirmed(self, channel: str) -> None:
         confirmed = self._wanted.get(channel)
@@ -144,19 +257,35 @@ class Bells:
         """Redis refuses a subscription: whoever waits for its first one is told.
 
         One that was confirmed on an earlier connection is not given up: its stream is read by the
-        clock, and it is asked for again on the next connection.
+        clock, and it is asked for again on the next connection. One whose slot is elsewhere is.
+        Weather is waited out.
         """
-        for channel in [channel for channel in self._wanted if channel in self._new]:
-            self._new.discard(channel)
-            confirmed = self._wanted.pop(channel)
-            if not confirmed.done():
-                confirmed.set_exception(fault(error, self._connector.url))
+        begins, channels = self._asked.popleft() if self._asked else (False, [])
+        if not begins:
+            return
+        redirected = Redirected.of(error)
+        if redirected is not None:
+            for channel in channels:
+                self.forget(channel, redirected)
+            self._on_trouble()
+        elif is_passing(error):
+            self._trouble = error
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self._ask_again, channels)
+            self._on_trouble()
+        else:
+            for channel in self._new.intersection(channels):
+                self.forget(channel, fault(error, self._connector.url))
+
+    def _ask_again(self, channels: list[str]) -> None:
+        self._ask_for(channel for channel in channels if channel in self._wanted)
 
     async def _ping(self, connection: Connection) -> None:
-        """A connection that is silent for three pings is dead, whatever TCP believes."""
-        loop = asyncio.get_running_loop()
-        self._heard = loop.time()
-        while loop.time() - self._heard < 3 * self.PING_EVERY:
-            await asyncio.sleep(self.PING_EVERY)
-            await self._send("PING")
+        """A connection that owes an answer for too long is dead, whatever TCP believes."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await asyncio.sleep(self.PING_EVERY)
+                self._heard.clear()
+                self._write(("PING",))
+                async with asyncio.timeout(self._settings.reply_timeout):
+                    await self._heard.wait()
         await connection.disconnect(nowait=True)

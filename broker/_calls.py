@@ -42,10 +42,11 @@ def _fields(audiences: Iterable[Audience]) -> tuple[list[str]]:
 # Sessions --------------------------------------------------------------------------------------
 
 
-def hello(keys: Keys, session: str, lease: int) -> Call:
-    """A session begins; ``lease`` in ms."""
+def hello(keys: Keys, session: str, lease: int, bell: str) -> Call:
+    """A session begins; ``lease`` in ms, ``bell`` the command that this client would ring by."""
     return _scripts.HELLO.call(
-        (keys.meta, keys.leases, keys.streams), (session, lease, LAYOUT, inbox_field(session))
+        (keys.meta, keys.leases, keys.streams),
+        (session, lease, LAYOUT, inbox_field(session), bell),
     )
 
 
@@ -293,6 +294,48 @@ def listener_close(
         ),
         key_lists=(handle.route.streams, handle.route.rooms),
         arg_lists=(handle.route.fields,),
+    )
+
+
+def server_close(
+    keys: Keys, route: Route, holder: str, listening: str, keep: int, asked: str | None
+) -> Call:
+    """The print server closes a channel of session ``holder``; ``listening`` owns it, if any."""
+    other = listening or holder
+    channel = keys.channel(route.channel)
+    return _scripts.SERVER_CLOSE.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.grants,
+            keys.channels,
+            channel,
+            keys.log(route.channel),
+            keys.streams,
+            keys.held(holder),
+            keys.inbox(holder),
+            keys.held(other),
+            keys.inbox(other),
+            asked or channel,
+        ),
+        (route.channel, holder, inbox_field(holder), listening, inbox_field(other), keep),
+        key_lists=(route.streams, route.rooms),
+        arg_lists=(route.fields,),
+    )
+
+
+# Printers --------------------------------------------------------------------------------------
+
+
+def delete_printer(
+    keys: Keys, deletion: str, part: int, printer: str, audiences: Sequence[Audience]
+) -> Call:
+    """Tell these audiences that their printer is gone; one part of those of a deletion."""
+    return _scripts.DELETE_PRINTER.call(
+        (keys.meta, keys.leases, keys.grants, keys.streams),
+        (deletion, part, printer),
+        key_lists=pairs(keys, audiences),
+        arg_lists=_fields(audiences),
     )
 
 

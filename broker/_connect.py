@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from redis.asyncio.connection import Connection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection as Connection
+from redis.asyncio.connection import SSLConnection
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterDownError,
     InvalidResponse,
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError as AnyRedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from broker._address import Node
 from broker._scripts import Arg
 from broker.errors import (
+    CertificateRefused,
     ForeignLayout,
-    InvalidUrl,
     RedisError,
     RedisFull,
     RedisReadOnly,
@@ -45,55 +50,59 @@ BROKEN = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.IncompleteRe
 """What a connection that broke raises."""
 
 
-class Connector(Protocol):
+class Maker(Protocol):
     """Makes connections, not yet connected."""
-
-    url: str
 
     def connection(self) -> Connection:
         """A new connection."""
 
 
-class UrlConnector:
-    """Connections to the Redis that a URL names; the URL is read by redis-py."""
+class Connector(Protocol):
+    """Connects to the process to ask, which may be another one next time."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        if not isinstance(url, str):
-            raise InvalidUrl(f"{url!r} is no Redis URL: write redis://host:port/0")
-        self.url = _without_password(url)
-        if not _URL.fullmatch(url):
-            raise InvalidUrl(
-                f"{self.url!r} is no Redis URL: write redis://host:port/0, rediss:// or unix://"
-            )
-        try:
-            self._pool: ConnectionPool = ConnectionPool.from_url(
-                url,
-                protocol=2,
-                socket_timeout=None,
-                socket_connect_timeout=settings.connect_timeout,
-                **({} if url.startswith("unix://") else {"socket_keepalive": True}),
-                retry=Retry(NoBackoff(), 0),
-                client_name=f"tympan-{socket.gethostname()}-{os.getpid()}".replace(" ", "-"),
-            )
-            self._pool.make_connection()
-        except (ValueError, TypeError) as error:
-            raise InvalidUrl(f"{self.url!r} is no Redis URL: {error}") from None
+    url: str
+    """What to call it in messages; never with a password."""
+    is_fixed: bool
+    """Whether it is always the same address. If not, a replica is no reason to give up."""
+    on_change: list[Callable[[], None]]
+    """Called when the address became another one."""
 
-    def connection(self) -> Connection:
-        made: Connection = self._pool.make_connection()
-        return made
+    async def connect(self) -> Connection:
+        """A connected, authenticated connection. Raises RedisUnreachable or RedisRefused."""
 
 
-_URL = re.compile(r"rediss?://[^/?#]*(?:/\d*)?(?:\?[^#]*)?|unix://[^#]+")
-"""A database is a number; redis-py reads the rest."""
-_SECRET = re.compile(r"(?<=password=)[^&]*")
+class Direct:
+    """Connects to one address."""
+
+    is_fixed = True
+
+    def __init__(self, maker: Maker, url: str, settings: Settings) -> None:
+        self.url = url
+        self.on_change: list[Callable[[], None]] = []
+        self._maker = maker
+        self._settings = settings
+
+    async def connect(self) -> Connection:
+        return await open_connection(self._maker.connection(), self.url, self._settings)
 
 
-def _without_password(url: str) -> str:
-    scheme, sep, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{sep}{user + ':***@' if at else ''}{_SECRET.sub('***', host)}"
+class Redirected(Exception):
+    """A node of a Cluster names another one for this slot; nothing was done."""
+
+    def __init__(self, slot: int, node: Node, *, for_now: bool) -> None:
+        super().__init__(slot, node)
+        self.slot = slot
+        self.node = node
+        self.for_now = for_now
+        """Whether only this call belongs there (ASK), while the slot moves."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Redirected | None:
+        """What an error answer says, where it is MOVED or ASK."""
+        if not isinstance(error, MovedError | AskError):
+            return None
+        is_ask = type(error) is AskError
+        return cls(error.slot_id, (error.host, error.port), for_now=is_ask)
 
 
 def fault(error: Exception, where: str) -> RedisError:
@@ -129,6 +138,9 @@ _TYPES: dict[type[Exception], str] = {
     AuthenticationError: "WRONGPASS",
     OutOfMemoryError: "OOM",
     ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
 }
 
 
@@ -148,58 +160,113 @@ def is_passing(error: Exception) -> bool:
     return _code(error) in {"LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN"}
 
 
-async def open_connection(connector: Connector, settings: Settings) -> Connection:
-    """A connected, authenticated connection. Raises RedisUnreachable or RedisRefused."""
-    connection = connector.connection()
-    async with _or_disconnected(connection, connector.url):
+def is_read_only(error: Exception) -> bool:
+    """Whether it was a replica that answered."""
+    return _code(error) == "READONLY"
+
+
+async def open_connection(connection: Connection, url: str, settings: Settings) -> Connection:
+    """Connect and authenticate. Raises RedisUnreachable or RedisRefused."""
+    async with or_disconnected(connection, url):
         async with asyncio.timeout(settings.connect_timeout):
             await connection.connect()
     return connection
 
 
 @contextlib.asynccontextmanager
-async def _or_disconnected(connection: Connection, url: str) -> AsyncIterator[None]:
+async def or_disconnected(connection: Connection, url: str) -> AsyncIterator[None]:
     """Whatever goes wrong inside, also a cancellation, leaves no connection behind."""
     is_good = False
     try:
         yield
         is_good = True
     except (*BROKEN, TimeoutError, AnyRedisError) as error:
-        raise _unconnected(error, url) from None
+        raise _unconnected(error, connection, url) from None
     finally:
         if not is_good:
             await connection.disconnect(nowait=True)
 
 
-def _unconnected(error: Exception, url: str) -> RedisError:
+def _unconnected(error: Exception, connection: Connection, url: str) -> RedisError:
     """Why there is no connection, as our own error."""
     match error:
         case AuthenticationError() | NoPermissionError() | ResponseError():
             return fault(error, url)
         case InvalidResponse():
             return RedisError(f"what answers at {url} is no Redis: {error}")
-    return RedisUnreachable(
-        f"no connection to {url}: {str(error) or 'no answer'}; is Redis there? "
-        "`tympan up` starts one"
+    of_tls = _tls_fault(error, url)
+    if of_tls is not None:
+        return of_tls
+    text = str(error) or "no answer"
+    speaks_tls, was_cut = isinstance(connection, SSLConnection), _CUT.search(text) is not None
+    advice = {
+        (False, False): "`tympan up` starts one",
+        (False, True): "where it speaks TLS, write rediss://",
+        (True, False): "where it does not speak TLS, write redis://",
+        (True, True): f"where it wants a certificate of its clients, name one: {_OURS}",
+    }[speaks_tls, was_cut]
+    return RedisUnreachable(f"no connection to {url}: {text}; is Redis there? {advice}")
+
+
+_CUT = re.compile("reset by peer|closed by server", re.IGNORECASE)
+_OURS = "rediss://host:port/0?ssl_certfile=/path/client.pem&ssl_keyfile=/path/client.key"
+_OUR_CERTIFICATE = re.compile("ALERT.*(CERTIFICATE|UNKNOWN_CA)")
+
+
+def _tls_fault(error: BaseException | None, url: str) -> RedisRefused | None:
+    """What is wrong with a certificate, the other side's or ours, where that is why."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CertificateRefused(f"{url}: {_mistrust(error.verify_message)}")
+    if error is not None and _OUR_CERTIFICATE.search(error.reason or ""):
+        return RedisRefused(
+            f"{url} does not take us for a client of its own ({error.reason}): name a certificate "
+            f"that it trusts, and its key, as in {_OURS}"
+        )
+    return None
+
+
+def _mistrust(why: str) -> str:
+    """What is wrong with the other side's certificate, and what to do."""
+    if "mismatch" in why or "not valid for" in why:
+        return (
+            f"its certificate is for another host ({why.rstrip('.')}): connect by a name that "
+            "the certificate holds, or have it made for this one"
+        )
+    if "expired" in why or "not yet valid" in why:
+        return f"its certificate cannot be trusted ({why}): renew it there, and look at the clocks"
+    return (
+        f"its certificate cannot be trusted ({why}): name the authority that signed it, as in "
+        "rediss://host:port/0?ssl_ca_certs=/path/ca.pem"
     )
 
 
-async def _ask(connection: Connection, *command: Arg) -> Any:
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The Redis process at the other end of a connection."""
+
+    run_id: str
+    version: tuple[int, ...]
+    mode: str
+    """``standalone``, ``cluster`` or ``sentinel``."""
+
+
+async def ask(connection: Connection, *command: Arg) -> Any:
+    """One command on a connection that nobody else uses yet."""
     await connection.send_command(*command)
     return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
 
 
-async def identify(
-    connection: Connection, url: str, patience: float
-) -> tuple[str, tuple[int, ...]]:
-    """Run id and version of the Redis process that a new connection reached."""
-    async with _or_disconnected(connection, url), asyncio.timeout(patience):
+async def identify(connection: Connection, url: str, patience: float) -> Process:
+    """Which process a new connection reached. Raises RedisTooOld, RedisUnreachable."""
+    async with or_disconnected(connection, url), asyncio.timeout(patience):
         try:
-            info = await _ask(connection, "INFO", "server")
+            info = await ask(connection, "INFO", "server")
         except ResponseError as error:
             if "unknown command" not in str(error).lower():
                 raise
-            return MEMORY_RUN, (7, 0, 0)
+            return Process(MEMORY_RUN, (7, 0, 0), "standalone")
     facts = dict(
         line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line
     )
@@ -210,4 +277,6 @@ async def identify(
             f"{url} is Redis {facts.get('redis_version')}; Tympan needs "
             f"{'.'.join(map(str, OLDEST))} or later"
         )
-    return facts.get("run_id", MEMORY_RUN), version
+    return Process(
+        facts.get("run_id", MEMORY_RUN), version, facts.get("redis_mode", "standalone").strip()
+    )

@@ -15,6 +15,7 @@ from broker.notification import Notification
 
 if TYPE_CHECKING:
     from broker.channel import Channel
+    from broker.farm import FarmRegistration
     from broker.offer import Offer
     from broker.registration import Registration
 
@@ -35,7 +36,7 @@ class Dispatcher:
         """One while registered (or the channel is open), and one for each live dialog (R118)."""
         return self._base + self._dialogs
 
-    def listen(self, registration: Registration[Any]) -> Dispatcher:
+    def listen(self, registration: Registration[Any] | FarmRegistration[Any]) -> Dispatcher:
         """Follow a registration until it ends; its dialogs until they end."""
         self._run(self._listen(registration))
         return self
@@ -64,7 +65,7 @@ class Dispatcher:
         if not self._base and not self._tasks:
             self._callback = None
 
-    async def _listen(self, registration: Registration[Any]) -> None:
+    async def _listen(self, registration: Registration[Any] | FarmRegistration[Any]) -> None:
         from broker.offer import Offer
 
         try:

@@ -20,17 +20,17 @@ from broker._entries import Entry
 from broker._outcomes import CLOSED, NUMBERED, closer_detail, refusal
 from broker._scripts import Call
 from broker._server import Server
+from broker.conversation import Style
 from broker.errors import (
     ChannelAlreadyClosed,
     ContractViolation,
     NotDurable,
-    NotificationTooLarge,
     OutcomeUnknown,
     SessionLapsed,
     TympanError,
 )
 from broker.names import Name
-from broker.notification import Body, Closing, Data, Notification, encode
+from broker.notification import Body, Closing, Data, Notification, Place, encode
 from broker.notification_type import NOTIFICATION_RELEASE
 from broker.results import Result
 
@@ -147,19 +147,14 @@ class End(ABC, Generic[N]):
 
     # Operations ---------------------------------------------------------------------------------
 
-    def _encode(self, body: Body) -> bytes:
-        data = encode(body, self.type)
+    def _encode(self, body: Body, *, ends: bool = False) -> bytes:
         limit = self._server.settings.max_payload
-        if len(data) > limit:
-            raise NotificationTooLarge(
-                f"channel {self.id}: {len(data)} bytes; the limit max_payload is {limit}"
-            )
-        return data
+        return encode(body, self.type, Place(self.style, limit, ends))
 
     def _encode_reason(self, reason: Body | None) -> bytes | None:
         if reason is None or (isinstance(reason, Data) and reason.type == NOTIFICATION_RELEASE):
             return None
-        return self._encode(reason)
+        return self._encode(reason, ends=True)
 
     async def _operate(
         self, what: object, make: Callable[[int], Call], *, durable: bool = False
@@ -365,6 +360,11 @@ class End(ABC, Generic[N]):
         """Redis forgot: end the channel on both sides, and never resurrect it."""
         await self._end_forgotten()
         self.peer_died()
+
+    @property
+    @abstractmethod
+    def style(self) -> Style:
+        """The channel's conversation style."""
 
     @property
     @abstractmethod

@@ -43,6 +43,11 @@ class Entry(NamedTuple):
         ref = self.fields.get("ref")
         return None if ref is None else ref.decode()
 
+    @property
+    def is_release(self) -> bool:
+        """Whether it says that the printer is gone (R65), and is no notification."""
+        return self.fields.get("event") == b"release"
+
     def with_body(self, body: bytes) -> Entry:
         """The same entry, its body fetched."""
         return Entry(self.id, {**self.fields, "body": body})

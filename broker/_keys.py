@@ -23,6 +23,9 @@ ADMINISTRATORS = "+"
 """Audience of the administrators' copy of per-user channels."""
 ANY_PRINTER = "\\*"
 """In the place of a printer: all printers of the server. No printer's name holds a backslash."""
+IDENTITY = "*"
+"""In the directory, which is no server's name: which directory it is. An emptied Redis makes
+another one, so that a server that Redis lost is not taken for one that was forgotten."""
 
 
 class KeyFact(NamedTuple):
@@ -35,7 +38,7 @@ class KeyFact(NamedTuple):
 
 
 CATALOGUE = (
-    KeyFact("<namespace>:servers", "set", "the farm", "never"),
+    KeyFact("<namespace>:servers", "hash", "the farm", "never"),
     KeyFact("{s}:meta", "hash", "the server", "never"),
     KeyFact("{s}:leases", "zset", "every session", "last session"),
     KeyFact("{s}:streams", "hash", "the server", "last stream"),
@@ -175,5 +178,5 @@ def parse_grant_field(field: str) -> tuple[str, str]:
 
 
 def directory(namespace: str) -> str:
-    """The set of servers that this Redis knows; the one key without a server of its own."""
+    """The directory: names, and the servers that they stand for; the one key of no server."""
     return f"{namespace}:servers"

@@ -12,15 +12,24 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
-from broker._connect import BROKEN, Connector, fault, identify, is_passing, open_connection
+from broker._connect import (
+    BROKEN,
+    Connector,
+    Process,
+    Redirected,
+    fault,
+    identify,
+    is_passing,
+    is_read_only,
+)
 from broker._scripts import Arg, Call
-from broker.errors import DurabilityUnavailable
+from broker.errors import BrokerClosed, DurabilityUnavailable, RedisUnreachable
 from broker.settings import Durability, Settings
 
 LARGE = 65_536
@@ -30,6 +39,9 @@ DURABLE_LANES = 16
 
 Command = Sequence[Arg]
 Reply = Any
+
+
+NOBODY = Process("", (), "")
 
 
 class LinkLost(Exception):
@@ -48,8 +60,9 @@ class Lane:
         self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
-        self.run_id = ""
-        self.version: tuple[int, ...] = ()
+        self._is_closed = False
+        self.process = NOBODY
+        """What it reached last."""
 
     async def request(
         self, build: Callable[[str], Iterable[Command]], patience: float = 0.0
@@ -58,7 +71,8 @@ class Lane:
 
         ``build`` gets the run id of the Redis process at the other end. ``patience``: seconds
         that the answer may take beyond the reply timeout. Error replies are returned, not raised.
-        Raises LinkLost (outcome unknown), RedisUnreachable (not sent), RedisRefused, RedisTooOld.
+        Raises LinkLost (outcome unknown), RedisUnreachable (not sent), RedisRefused, RedisTooOld,
+        and BrokerClosed.
         """
         connection = self._connection or await self._connect()
         loop = asyncio.get_running_loop()
@@ -66,7 +80,7 @@ class Lane:
         due = loop.time() + self._settings.reply_timeout + patience
         if not self._out:
             loop.call_soon(self._flush)
-        for command in build(self.run_id):
+        for command in build(self.process.run_id):
             future: asyncio.Future[Reply] = loop.create_future()
             self._pending.append((future, due))
             futures.append(future)
@@ -75,25 +89,41 @@ class Lane:
             self._watch_over(loop, due)
         return [await future for future in futures]
 
+    def drop(self, why: str) -> None:
+        """Give the connection up; whoever waits finds the link lost, and the next call connects."""
+        self._break(LinkLost(why))
+
     async def close(self) -> None:
-        """Disconnect; whoever waits finds the link lost."""
-        self._break(LinkLost("closed"))
+        """Disconnect for good; whoever waits finds the link lost."""
+        self._is_closed = True
+        connection = self._connection
+        self.drop("closed")
         if self._reader is not None:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+        if connection is not None:  # its reader may never have begun
+            await connection.disconnect(nowait=True)
 
     async def _connect(self) -> Connection:
         async with self._connecting:
             if self._connection is not None:
                 return self._connection
-            connection = await open_connection(self._connector, self._settings)
-            self.run_id, self.version = await identify(
+            self._refuse_closed()
+            connection = await self._connector.connect()
+            self.process = await identify(
                 connection, self._connector.url, self._settings.reply_timeout
             )
+            if self._is_closed:
+                await connection.disconnect(nowait=True)
+                self._refuse_closed()
             self._connection = connection
             self._reader = asyncio.create_task(self._read(connection), name="tympan-lane")
             return connection
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise BrokerClosed("the broker is closed")
 
     def _flush(self) -> None:
         connection, out = self._connection, self._out
@@ -157,6 +187,23 @@ class Lane:
             self._break(LinkLost("no answer in time"))
 
 
+class Asking(Protocol):
+    """Asks the Redis process that has a key."""
+
+    @property
+    def where(self) -> str:
+        """What to call it in messages."""
+
+    async def command(self, *command: Arg, large: bool = False) -> Reply:
+        """One plain command. Raises as :meth:`Link.run` does."""
+
+    async def run(self, call: Call, lead: Sequence[Arg]) -> list[Any]:
+        """Run a script; see :meth:`Link.run`."""
+
+    async def run_durably(self, call: Call, lead: Sequence[Arg]) -> tuple[list[Any], bool]:
+        """Run a script, and wait for replicas or disk; see :meth:`Link.run_durably`."""
+
+
 class Link:
     """Lanes to one Redis: common, large, and some that wait for replicas or disk."""
 
@@ -174,32 +221,54 @@ class Link:
         """The URL, without its password."""
         return self.connector.url
 
+    @property
+    def process(self) -> Process:
+        """The Redis process that was reached last."""
+        return self._common.process
+
+    def drop(self, why: str) -> None:
+        """Give all connections up; the next call connects again."""
+        for lane in self._lanes:
+            lane.drop(why)
+
     async def close(self) -> None:
-        for lane in (self._common, self._large, *self._durable):
+        """Disconnect for good."""
+        for lane in self._lanes:
             await lane.close()
 
-    async def command(self, *command: Arg, large: bool = False) -> Reply:
+    @property
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (self._common, self._large, *self._durable)
+
+    async def command(self, *command: Arg, large: bool = False, asking: bool = False) -> Reply:
         """One plain command. Raises as :meth:`run` does."""
         lane = self._large if large else self._common
-        (reply,) = await lane.request(lambda _: (command,))
-        return self._checked(reply)
+        commands = (*_ASKING[asking], command)
+        replies = await lane.request(lambda _: commands)
+        return self._checked(replies[-1], lane)
 
-    async def run(self, call: Call, lead: Sequence[Arg]) -> list[Any]:
+    async def run(self, call: Call, lead: Sequence[Arg], *, asking: bool = False) -> list[Any]:
         """Run a script: its ARGV are the run id, ``lead``, and the call's own.
 
-        Raises LinkLost where the outcome is unknown, RedisUnreachable where nothing was sent, and
-        the typed error for what Redis refused.
-        """
-        return (await self._eval(self._lane_for(call), call, lead))[0]
+        ``asking``: the node has this slot only for those who ask, while it moves (Cluster).
 
-    async def run_durably(self, call: Call, lead: Sequence[Arg]) -> tuple[list[Any], bool]:
+        Raises LinkLost where the outcome is unknown; where nothing was done RedisUnreachable,
+        Redirected, or the typed error for what Redis refused.
+        """
+        return (await self._eval(self._lane_for(call), call, lead, asking=asking))[0]
+
+    async def run_durably(
+        self, call: Call, lead: Sequence[Arg], *, asking: bool = False
+    ) -> tuple[list[Any], bool]:
         """The same, and whether replicas or disk hold everything up to it, as the settings ask."""
         settings = self.settings
         wait = await self._wait_command()
         if wait is None:
-            return await self.run(call, lead), True
+            return await self.run(call, lead, asking=asking), True
         async with self._durable_lane() as lane:
-            answer, held = await self._eval(lane, call, lead, wait, settings.durability_timeout)
+            answer, held = await self._eval(
+                lane, call, lead, then=wait, patience=settings.durability_timeout, asking=asking
+            )
         if isinstance(held, Exception):
             raise DurabilityUnavailable(
                 f"{self.where} cannot wait for {settings.durability}: {held}"
@@ -246,10 +315,10 @@ class Link:
             )
         if config.get("appendfsync") == "always":
             return None
-        if self._common.version < (7, 2):
+        if self.process.version < (7, 2):
             raise DurabilityUnavailable(
                 f"durability=fsync needs Redis 7.2 or later, or appendfsync always; {self.where} "
-                f"is {'.'.join(map(str, self._common.version))} with appendfsync "
+                f"is {'.'.join(map(str, self.process.version))} with appendfsync "
                 f"{config.get('appendfsync')}: CONFIG SET appendfsync always"
             )
         return ("WAITAOF", 1, 0, milliseconds)
@@ -263,26 +332,41 @@ class Link:
         lane: Lane,
         call: Call,
         lead: Sequence[Arg],
+        *,
         then: Command | None = None,
         patience: float = 0.0,
+        asking: bool = False,
     ) -> tuple[list[Any], Reply]:
+        """The script's reply, and that of the command after it."""
         script = call.script
         tail = (*lead, *call.args)
+        first = len(_ASKING[asking])
 
         def commands(run: str) -> Iterable[Command]:
+            yield from _ASKING[asking]
             yield ("EVALSHA", script.sha, len(call.keys), *call.keys, run, *tail)
             if then is not None:
                 yield then
 
         replies = await lane.request(commands, patience)
-        if isinstance(replies[0], NoScriptError):
+        if isinstance(replies[first], NoScriptError):
             await lane.request(lambda _: (("SCRIPT", "LOAD", script.source),))
             replies = await lane.request(commands, patience)
-        return self._checked(replies[0]), replies[-1]
+        return self._checked(replies[first], lane), replies[-1]
 
-    def _checked(self, reply: Reply) -> Reply:
-        if isinstance(reply, ResponseError):
-            if is_passing(reply):
-                raise LinkLost(str(reply))
-            raise fault(reply, self.where)
-        return reply
+    def _checked(self, reply: Reply, lane: Lane) -> Reply:
+        if not isinstance(reply, ResponseError):
+            return reply
+        redirected = Redirected.of(reply)
+        if redirected is not None:
+            raise redirected
+        if is_passing(reply):
+            raise RedisUnreachable(f"{self.where} does nothing now: {reply}")
+        if is_read_only(reply) and not self.connector.is_fixed:
+            lane.drop("a replica answered")
+            raise RedisUnreachable(f"{self.where} is a replica: it was the primary until now")
+        raise fault(reply, self.where)
+
+
+_ASKING: tuple[tuple[Command, ...], ...] = ((), (("ASKING",),))
+"""What goes before a command, by whether it asks."""

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
-from broker._entries import Entry, EntryId
+from broker._entries import Entry, EntryId, read_range
 from broker._keys import Audience
+from broker._outcomes import PRINTER_DELETED
 from broker._plan import RegistrationPlan
-from broker._reader import BoardReader, Reader, StreamReader
+from broker._reader import BATCH, BoardReader, Reader, StreamReader
 from broker._room import Room
 from broker._scripts import Call
+from broker._standing import Standing, denied, watch
 from broker.conversation import BIDIRECTIONAL
 from broker.errors import (
     AccessDenied,
@@ -26,6 +28,7 @@ from broker.errors import (
     RedisError,
     RedisUnreachable,
     SessionLapsed,
+    TympanError,
 )
 
 if TYPE_CHECKING:
@@ -51,13 +54,16 @@ class Listening:
         self.readers: dict[str, Reader] = {}
         self.registrations: dict[str, Registration[Any]] = {}
         self.doubtful: dict[str, RegistrationPlan] = {}
-        """Registrations whose making was broken off: they may stand in Redis, and must not."""
+        """Registrations that were broken off, or lost their right: if they stand, they must not."""
+        self.standing = Standing()
+        """Whom this client asks for rights."""
         self._server = server
         self._places: dict[str, list[Place]] = {}
         self._joining: dict[str, int] = {}
         self._due: dict[Room, tuple[Registration[Any], asyncio.Future[None]]] = {}
         self._writer: asyncio.Task[None] | None = None
         self._trimmed: dict[str, EntryId] = {}
+        self._watch: asyncio.Task[None] | None = None
 
     def look(self) -> None:
         """Have every reader look into Redis."""
@@ -71,17 +77,20 @@ class Listening:
             await asyncio.wait({self._writer})
         for reader in list(self.readers.values()):
             await reader.close()
-            await self._server.bells.unsubscribe(reader.key)
+            await self._server.hear_no_more(reader.key)
 
     # Joining and leaving ------------------------------------------------------------------------
 
     async def join(self, registration: Registration[Any]) -> None:
-        """Register, and follow the audiences. Raises AccessDenied, MaxRegistrationCountExceeded.
+        """Register, and follow the audiences.
+
+        Raises AccessDenied, RightsUnavailable, MaxRegistrationCountExceeded.
 
         Bells are heard before the registration stands, and nothing is taken from a stream while
         it is made: between its first entry and its first read nothing falls.
         """
         plan = registration.plan
+        await self.standing.require(self._server, plan.user, plan.name, plan.needed)
         is_board = plan.style is BIDIRECTIONAL
         keys = [self._server.keys.stream(audience) for audience in plan.audiences]
         for key in keys:
@@ -100,6 +109,8 @@ class Listening:
                 if not self._joining[key]:
                     del self._joining[key]
             await self._drop_unused(readers)
+        if plan.needed and (self._watch is None or self._watch.done()):
+            self._watch = self._server.spawn(watch(self._server))
         if is_board:
             for reader in readers:
                 await reader.looked()
@@ -115,7 +126,7 @@ class Listening:
             else:
                 reader = StreamReader(*common, lambda entry: self._fan_out(key, entry))
             self.readers[key] = reader
-        await server.bells.subscribe(key)
+        await server.hear(key)
         return reader
 
     async def _enter_paused(self, registration: Registration[Any], readers: list[Reader]) -> None:
@@ -161,10 +172,7 @@ class Listening:
             )
         )
         if reply[0] == "DENIED":
-            raise AccessDenied(
-                f"{plan.user} does not administer {plan.name}: all-users registrations need a "
-                f"grant there (tympan grant '{plan.name}' {plan.user} administer)"
-            )
+            raise denied(plan.user, plan.name, plan.needed)
         if reply[0] == "LIMIT":
             raise MaxRegistrationCountExceeded(
                 f"{plan.name} has {limit} registrations for type {plan.type}; the limit is "
@@ -217,15 +225,47 @@ class Listening:
             if self.readers.pop(reader.key, None) is not None:
                 self._places.pop(reader.key, None)
                 self._trimmed.pop(reader.key, None)
-                await self._server.bells.unsubscribe(reader.key)
+                await self._server.hear_no_more(reader.key)
                 await reader.close()
 
     def ended(self, registration: str, why: str) -> None:
         """Another process ended a registration."""
         found = self.registrations.get(registration)
-        if found is not None:
-            found.ended(why)
+        if found is None:
+            return
+        if why == PRINTER_DELETED:
+            self._server.spawn(self.part(found, why))
+        else:
+            found.part(why)
             self._server.spawn(self.leave(found))
+
+    async def _find_out(self, registration: str) -> None:
+        """Redis knows a registration no more; the inbox says why, before or after its bell."""
+        server = self._server
+        inbox = server.keys.inbox(server.session)
+        reply = await server.command("XREVRANGE", inbox, "+", "-", "COUNT", BATCH)
+        found = (
+            entry.text("why")
+            for entry in read_range(reply)
+            if entry.text("event") == "ended" and entry.text("registration") == registration
+        )
+        self.ended(registration, next(found, "another process ended it"))
+
+    async def part(
+        self, registration: Registration[Any], why: str, cause: TympanError | None = None
+    ) -> None:
+        """A registration is ended by another's will, after what its streams still tell it.
+
+        So a release that is on its way is seen before the end.
+        """
+        made = registration.id
+        for audience in registration.plan.audiences:
+            reader = self.readers.get(self._server.keys.stream(audience))
+            if isinstance(reader, StreamReader):
+                await reader.looked()
+        if self.registrations.get(made) is registration:
+            registration.part(why, cause)
+            await self.leave(registration)
 
     async def resume(self) -> None:
         """After a new epoch: the rooms that Redis knows hold; what it forgot is made anew."""
@@ -275,6 +315,8 @@ class Listening:
         for place, registration in self._places.get(key, ()):
             if place.arrive(entry):
                 registration.arrived(place, entry)
+                if entry.is_release:
+                    self._write_soon(place, registration)
 
     async def _fate(self, channel: str) -> Entry:
         """Why a question is no longer open, for a process that missed the bell."""
@@ -305,13 +347,17 @@ class Listening:
         Where less than half of the buffer is left for senders this returns when Redis knows (or a
         second later): a slow listener's bound is exact, a fast one's writes are few.
         """
+        written = self._write_soon(place, registration)
+        if place.is_short:
+            await asyncio.wait({written}, timeout=WRITE_PATIENCE)
+
+    def _write_soon(self, place: Room, registration: Registration[Any]) -> asyncio.Future[None]:
         due = self._due.get(place)
         if due is None:
             due = self._due[place] = (registration, asyncio.get_running_loop().create_future())
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_due(), name="tympan-takes")
-        if place.is_short:
-            await asyncio.wait({due[1]}, timeout=WRITE_PATIENCE)
+        return due[1]
 
     async def _write_due(self) -> None:
         while self._due:
@@ -360,7 +406,7 @@ class Listening:
             number = int(float(room))
             if number < 0:
                 place.fail()
-                self.ended(registration.id, "another process ended it")
+                self._server.spawn(self._find_out(registration.id))
                 continue
             for accepted in place.finish(number):
                 registration.arrived(place, accepted)

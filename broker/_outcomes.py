@@ -22,11 +22,15 @@ NUMBERED = frozenset({"OK", "LOST", "FAILURE", "NO_LISTENERS", "RELEASED"})
 """Words after which the operation's number is used up; other refusals changed nothing."""
 
 SOURCE = "source"
+SERVER = "server"
+"""The closer of a channel whose printer was deleted."""
+PRINTER_DELETED = "printer deleted"
+"""Why a registration ended whose right went with its printer."""
 
 
 def closer_detail(closer: str, me: str) -> Result:
     """Who closed, as the documents' detail codes (D7)."""
-    if closer == SOURCE:
+    if closer in (SOURCE, SERVER):
         return Result.error(Code.CHANNEL_CLOSED_BY_SERVER)
     if closer == me:
         return Result.error(Code.CHANNEL_CLOSED_BY_SAME_LISTENER)
@@ -34,9 +38,11 @@ def closer_detail(closer: str, me: str) -> Result:
 
 
 def _closed(channel: str, detail: str, me: str) -> TympanError:
-    who = "its source" if detail == SOURCE else "this end" if detail == me else "its listener"
+    who = {me: "this end", SOURCE: "its source", SERVER: "the print server"}
     return errors.ChannelAlreadyClosed(
-        f"channel {channel} was closed by {who}", channel, closer_detail(detail, me)
+        f"channel {channel} was closed by {who.get(detail, 'its listener')}",
+        channel,
+        closer_detail(detail, me),
     )
 
 

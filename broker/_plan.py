@@ -24,6 +24,8 @@ class RegistrationPlan:
     printers: bool
     needed: int
     """Mask of the right that it stands on; 0 for none."""
+    source: str = ""
+    """The rights source that says so; empty for the grants in Redis."""
 
     @cached_property
     def audiences(self) -> tuple[Audience, ...]:
@@ -34,8 +36,9 @@ class RegistrationPlan:
 
     @property
     def right(self) -> str:
-        """The field in ``grants`` that must hold it, or empty."""
-        return grant_field(self.name.printer, self.user) if self.needed else ""
+        """The field in ``grants`` that must hold it; empty where the grants are not asked."""
+        asked = self.needed and not self.source
+        return grant_field(self.name.printer, self.user) if asked else ""
 
     @property
     def count(self) -> str:
@@ -57,4 +60,5 @@ class RegistrationPlan:
             UserFilter(record["filter"]),
             record["printers"],
             record["needed"],
+            record.get("source", ""),
         )

@@ -4,6 +4,9 @@ Redis keeps, for each registration, the number of the last entry that it has roo
 whose number is above it is denied to that registration, and the sender is told. The room grows
 only by this process's own takes, so the process knows of each entry whether it was denied:
 above the room, while no take is under way, means denied; during a take the answer decides.
+
+A release (R65) is never denied. It takes a number, and so a place where there is one; that place
+is given back as soon as it arrives, for it waits in no buffer.
 """
 
 from __future__ import annotations
@@ -73,10 +76,16 @@ class Room:
         if self._undecided or (entry.id.number > self.room and self._in_flight is not None):
             self._undecided.append(entry)
             return False
-        if entry.id.number > self.room or self._was_denied(entry.id.number):
-            self.denied += 1
-            return False
-        return True
+        return self._accepts(
+            entry, entry.id.number <= self.room and not self._was_denied(entry.id.number)
+        )
+
+    def _accepts(self, entry: Entry, had_room: bool) -> bool:
+        if entry.is_release:
+            self.taken += had_room
+            return True
+        self.denied += not had_room
+        return had_room
 
     def _was_denied(self, number: int) -> bool:
         """Whether a take's answer said so before the entry came."""
@@ -109,15 +118,17 @@ class Room:
         undecided, self._undecided = self._undecided, []
         if room < take.room:  # Redis forgot takes: they are written again
             self.taken += take.room - room + take.taken
-            accepted: list[Entry] = []
+            last_denied = take.room
         else:
             last_denied = room - take.taken if take.taken else take.room
             if last_denied > max(take.room, self._received.number):
                 self._refused.append((take.room, last_denied))
-            accepted = [entry for entry in undecided if last_denied < entry.id.number <= room]
-        self.denied += len(undecided) - len(accepted)
         self.room = room
-        return accepted
+        return [
+            entry
+            for entry in undecided
+            if self._accepts(entry, last_denied < entry.id.number <= room)
+        ]
 
     def fail(self) -> None:
         """Nobody knows whether the take was done: the same will be sent again, and counts once."""
@@ -136,11 +147,10 @@ class Room:
         if self._in_flight is not None:
             self.taken += self._in_flight.taken
             self._in_flight, self._unsettled = None, False
-        self.denied += len(self._undecided)
-        self._undecided = []
+        undecided, self._undecided = self._undecided, []
         self.taken += max(0, self.room - room)
         self.room = room
-        return []
+        return [entry for entry in undecided if self._accepts(entry, had_room=False)]
 
     def restart(self, start: EntryId, room: int) -> None:
         """Redis forgot the registration, and made it anew from here."""

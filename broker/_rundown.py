@@ -88,6 +88,23 @@ async def end_channel(server: Server, channel: str, kind: str, holder: str) -> s
     return word
 
 
+async def close_channel(server: Server, channel: str) -> str:
+    """Close a channel in the name of the print server; the word that Redis answered."""
+    word = "MOVED"
+    while word == "MOVED":
+        facts = await _facts(server, channel, "subject", "session", "owner_session", "held")
+        call = _calls.server_close(
+            server.keys,
+            _boards(server, channel, facts.get("subject")),
+            facts.get("session", ""),
+            facts.get("owner_session", ""),
+            server.keep,
+            facts.get("held"),
+        )
+        word = str((await server.ask_anew(lambda: call))[0])  # noqa: B023 (asked in the same turn)
+    return word
+
+
 async def end_dialog(server: Server, channel: str, registration: str, holder: str) -> str:
     """Close a channel in the name of its dead owner."""
     facts = await _facts(server, channel, "subject", "session", "held")

@@ -118,7 +118,7 @@ def _script(name: str, keys: str, args: str, words: str) -> Script:
 HELLO = _script(
     "hello",
     "meta leases streams",
-    "run session lease layout inbox",
+    "run session lease layout inbox bell",
     "OK FOREIGN LAPSED",
 )
 RENEW = _script(
@@ -188,6 +188,19 @@ LISTENER_CLOSE = _script(
     "OK RELEASED ACQUIRED CLOSED DECLINED NOT_OFFERED VIOLATION GONE NOT_YOURS GAP NO_BODY EPOCH "
     "LAPSED",
 )
+SERVER_CLOSE = _script(
+    "server_close",
+    "meta leases grants channels channel log streams sources source_inbox dialogs owner_inbox "
+    "asked board* room*",
+    "run epoch session id holder source_field listening owner_field keep field*",
+    "OK CLOSED GONE MOVED EPOCH LAPSED",
+)
+DELETE_PRINTER = _script(
+    "delete_printer",
+    "meta leases grants streams stream* room*",
+    "run epoch session deletion part printer field*",
+    "OK EPOCH LAPSED",
+)
 REGISTER = _script(
     "register",
     "meta leases grants counts registrations streams held stream* room*",
@@ -215,5 +228,5 @@ CONFIRM = _script(
 
 SCRIPTS = (
     HELLO, RENEW, SWEEP, BURY, GRANT, OPEN, UNI_SEND, OFFER, FOLLOW_UP, RESPOND, SOURCE_CLOSE,
-    LISTENER_CLOSE, REGISTER, UNREGISTER, TAKE, CONFIRM,
+    LISTENER_CLOSE, SERVER_CLOSE, DELETE_PRINTER, REGISTER, UNREGISTER, TAKE, CONFIRM,
 )  # fmt: skip

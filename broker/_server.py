@@ -28,14 +28,14 @@ from tenacity import (
 )
 
 from broker import _calls, _rundown
-from broker._bells import Bells
 from broker._calls import NO_BODY, Stowed
 from broker._entries import Entry, EntryId
-from broker._keys import LAYOUT, Keys, directory, inbox_field
-from broker._link import Link, LinkLost
+from broker._keys import LAYOUT, Keys, inbox_field
+from broker._link import LinkLost
 from broker._listening import Listening
 from broker._reader import Reader, StreamReader
 from broker._scripts import Arg, Call
+from broker._topology import Topology
 from broker.errors import (
     AccessDenied,
     BrokerClosed,
@@ -81,12 +81,14 @@ def _is_worth_another_try(error: BaseException) -> bool:
 class Server:
     """One print server: asks Redis, keeps this process's lease, hears what concerns it."""
 
-    def __init__(self, name: str, link: Link, bells: Bells, settings: Settings) -> None:
+    def __init__(self, name: str, topology: Topology, settings: Settings) -> None:
         self.name = name
         self.keys = Keys(settings.namespace, name)
         self.settings = settings
-        self.link = link
-        self.bells = bells
+        self.topology = topology
+        self.link = topology.link(self.keys.meta)
+        self.bell = topology.bell
+        """By which command this server's bells are rung, as Redis knows it."""
         self.session = new_session()
         self.epoch = ""
         self.lapses = 0
@@ -153,10 +155,9 @@ class Server:
             self._told,
         )
         self._inbox = inbox
-        await self.bells.subscribe(inbox.key)
-        where = directory(self.settings.namespace)
-        await self.command("SCARD", where)  # raises where it is somebody else's
-        call = _calls.hello(self.keys, self.session, self._milliseconds(self.settings.lease))
+        await self.hear(inbox.key)
+        lease = self._milliseconds(self.settings.lease)
+        call = _calls.hello(self.keys, self.session, lease, self.topology.bell)
         word, *rest = await self._settled(lambda: self.link.run(call, ()))
         if word == b"FOREIGN":
             raise ForeignLayout(
@@ -165,15 +166,18 @@ class Server:
             )
         if word != b"OK":
             raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
-        await self.command("SADD", where, self.name)
-        self.epoch = rest[0].decode()
+        self.epoch, bell = rest[0].decode(), rest[1].decode()
         inbox.position = EntryId(int(self.epoch), 0)
+        if bell != self.bell:  # somebody said so before
+            await self.hear_no_more(inbox.key)
+            self.bell = bell
+            await self.hear(inbox.key)
 
     async def _forget_inbox(self) -> None:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.close()
-            await self.bells.unsubscribe(inbox.key)
+            await self.hear_no_more(inbox.key)
 
     async def _keep_lease(self) -> None:
         """Renew at a third of the lease, from the loop that does the work."""
@@ -231,6 +235,14 @@ class Server:
         return self._milliseconds(self.settings.keep_closed)
 
     # Bells --------------------------------------------------------------------------------------
+
+    async def hear(self, key: str) -> None:
+        """Have the bells of a stream ring here. Raises RedisRefused, RedisUnreachable."""
+        await self.topology.bells.subscribe(key, self.bell)
+
+    async def hear_no_more(self, key: str) -> None:
+        """Stop that."""
+        await self.topology.bells.unsubscribe(key)
 
     def look(self) -> None:
         """Have every reader look into Redis."""
@@ -362,7 +374,7 @@ class Server:
                     f"{self.link.where} gave no answer for {timeout:g} s ({cause}); it may or may "
                     "not have happened: call the same method again to settle it"
                 ) from None
-            raise RedisUnreachable(str(cause)) from None
+            raise cause or RedisUnreachable(self.link.where) from None
         raise AssertionError("unreachable")
 
     # Bodies -------------------------------------------------------------------------------------

@@ -6,26 +6,24 @@ import asyncio
 import contextlib
 import getpass
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
 from broker import _calls, inventory
-from broker._bells import Bells
-from broker._connect import Connector, UrlConnector
+from broker._bells import PUBLISH, Gap, Ring
+from broker._directory import Directory
 from broker._dispatch import Dispatcher
 from broker._keys import directory, grant_field
-from broker._link import Link, LinkLost
-from broker._rundown import end_channel, end_registration
+from broker._place import Wish
+from broker._revocation import end_ungranted
+from broker._rundown import end_channel
 from broker._server import Server
+from broker._sessions import Sessions
+from broker._standing import Standing
+from broker._topology import Topology, topology_at
 from broker.callback import Callback
 from broker.channel import Channel
 from broker.conversation import (
@@ -38,21 +36,24 @@ from broker.conversation import (
     parse_style,
     parse_user_filter,
 )
+from broker.deletion import Deletion, delete_printer
 from broker.errors import (
     BrokerClosed,
     InvalidArgument,
     OutcomeUnknown,
-    RedisUnreachable,
     TympanError,
 )
-from broker.inventory import ChannelFacts, Grant, RegistrationFacts, Utterance
-from broker.names import Name, parse_user
+from broker.farm import FarmRegistration
+from broker.inventory import ChannelFacts, Grant, RegistrationFacts, ServerFacts, Utterance
+from broker.names import Name, parse_server, parse_user
 from broker.notification import Payload, model_of
+from broker.notification_type import check_style
 from broker.registration import Registration
-from broker.rights import Right, parse_right
+from broker.rights import Right, RightsSource, parse_right
 from broker.settings import Settings, default_url
 
 P = TypeVar("P", bound=Payload)
+F = TypeVar("F", ChannelFacts, RegistrationFacts, Grant)
 
 
 def login_name() -> str:
@@ -91,20 +92,21 @@ class Broker:
 
     def __init__(
         self,
-        connector: Connector,
+        topology: Callable[[Settings, Ring, Gap], Topology],
         settings: Settings,
         *,
         user: str | None = None,
         server: str | None = None,
+        rights: RightsSource | None = None,
     ) -> None:
         self.settings = settings
+        self._standing = Standing(rights)
         self._user = parse_user(user or login_name())
         self._default_server = server
-        self._connector = connector
-        self._link = Link(connector, settings)
-        self._bells = Bells(connector, settings, self._rang, self._heard_again)
-        self._servers: dict[str, Server] = {}
-        self._starting: dict[str, asyncio.Lock] = {}
+        self._topology = topology(settings, self._rang, self._heard_again)
+        self._directory = Directory(self._topology.link(directory(settings.namespace)), settings)
+        self._sessions = Sessions(self._directory, settings, self._new_server, self._hear)
+        self._servers = self._sessions.servers
         self._state = "new"
 
     @classmethod
@@ -115,39 +117,44 @@ class Broker:
         user: str | None = None,
         server: str | None = None,
         settings: Settings | None = None,
+        rights: RightsSource | None = None,
         **options: Any,
     ) -> Self:
         r"""A broker on the Redis at ``url``; enter it to connect.
 
         Args:
-            url: ``redis://``, ``rediss://`` or ``unix://``; default ``TYMPAN_URL``, else this host.
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or
+                ``redis+cluster://``; default ``TYMPAN_URL``, else this host.
             user: who this client acts as, asserted by whoever holds the credentials; default the
                 login name.
             server: the print server that an empty name means (R21).
             settings: see :class:`Settings`.
+            rights: who says what a user may do, in the place of the grants in Redis; see
+                :class:`broker.rights.RightsSource`.
             **options: instead of settings, single ones.
 
-        Raises InvalidUrl, InvalidSettings, InvalidName.
+        Raises InvalidUrl, InvalidSettings, InvalidName, InvalidArgument.
         """
         if settings is not None and options:
             raise InvalidArgument("give settings or single settings, not both")
         settings = settings or Settings.of(**options)
-        return cls(UrlConnector(url or default_url(), settings), settings, user=user, server=server)
+        topology = partial(topology_at, url or default_url())
+        return cls(topology, settings, user=user, server=server, rights=rights)
 
     # Life ---------------------------------------------------------------------------------------
 
     async def start(self) -> Self:
-        """Connect. Raises RedisUnreachable, RedisRefused, RedisTooOld, DurabilityUnavailable."""
+        """Connect.
+
+        Raises RedisUnreachable, RedisRefused, RedisTooOld, DurabilityUnavailable, and InvalidUrl
+        where the URL is of another form than what answers.
+        """
         if self._state != "new":
             raise BrokerClosed("a broker object starts once")
         try:
-            await self._link.command("PING")
-            await self._link.check_durability()
-        except LinkLost as error:
-            await self._link.close()
-            raise RedisUnreachable(f"{self._link.where} does not answer: {error}") from None
+            await self._topology.start()
         except BaseException:
-            await self._link.close()
+            await self._topology.close()
             raise
         self._state = "open"
         return self
@@ -156,13 +163,13 @@ class Broker:
         """End everything that is held here: channels, dialogs, registrations, sessions."""
         if self._state != "open":
             return
+        await self._sessions.close()
         for server in list(self._servers.values()):
             await self._end_held(server)
         self._state = "closed"
         for server in list(self._servers.values()):
             await server.close()
-        await self._bells.close()
-        await self._link.close()
+        await self._topology.close()
 
     @staticmethod
     async def _end_held(server: Server) -> None:
@@ -212,31 +219,46 @@ class Broker:
         server = self._server_of(channel)
         if server is not None:
             server.ring(channel, payload)
+        elif channel == self._directory.key:
+            self._sessions.rang()
 
     def _heard_again(self, channel: str) -> None:
         server = self._server_of(channel)
         if server is not None:
             server.heard_again()
+        elif channel == self._directory.key:
+            self._sessions.rang()
 
     def _server_of(self, channel: str) -> Server | None:
-        return self._servers.get(channel[channel.index("{") + 1 : channel.index("}")])
+        """The server whose hash tag the channel carries."""
+        return self._servers.get(channel.partition("{")[2].partition("}")[0])
+
+    def _new_server(self, name: str) -> Server:
+        server = Server(name, self._topology, self.settings)
+        server.listening.standing = self._standing
+        return server
+
+    async def _hear(self, channel: str) -> None:
+        """Bells that no server rings: every node of a Cluster hears them."""
+        await self._topology.bells.subscribe(channel, PUBLISH)
 
     async def server(self, name: str | Name | None = None) -> Server:
-        """This process's session on a print server, begun when it is first needed."""
+        """This process's session on a print server, begun when it is first needed.
+
+        The server's aliases will do (D2); its own name is ``.name``.
+        """
+        return (await self._at(name))[0]
+
+    async def _at(self, name: str | Name | None) -> tuple[Server, Name]:
+        """The session, and the name with its aliases resolved."""
+        self._refuse_closed()
+        parsed = self._name(name)
+        server = await self._sessions.at(parsed.server)
+        return server, Name(server.name, parsed.printer)
+
+    def _refuse_closed(self) -> None:
         if self._state != "open":
             raise BrokerClosed("this broker is not open: async with Broker.connect(...) as broker")
-        parsed = self._name(name).server
-        async with self._starting.setdefault(parsed, asyncio.Lock()):
-            server = self._servers.get(parsed)
-            if server is None:
-                server = Server(parsed, self._link, self._bells, self.settings)
-                self._servers[parsed] = server
-                try:
-                    await server.start()
-                except BaseException:
-                    del self._servers[parsed]
-                    raise
-            return server
 
     def _name(self, name: str | Name | None) -> Name:
         return Name.parse(name, self._default_server)
@@ -255,11 +277,12 @@ class Broker:
         """A channel object, not open yet. Arguments and errors as :meth:`open_channel`."""
         guid, model = model_of(type)
         style, user_filter = parse_style(style), parse_user_filter(user_filter)
+        check_style(guid, style)
         if user_filter is ALL_USERS and user is not None:
             raise InvalidArgument("a channel is for one user or for all users, not for both")
         target = None if user_filter is ALL_USERS else parse_user(user or self._user)
-        server = await self.server(name)
-        return Channel(server, self._name(name), guid, model, style, target, self._user)
+        server, resolved = await self._at(name)
+        return Channel(server, resolved, guid, model, style, target, self._user)
 
     async def open_channel(
         self,
@@ -274,7 +297,8 @@ class Broker:
         r"""Open a channel on a printer or server.
 
         Args:
-            name: ``\\server\printer`` or ``\\server``; None for the client's own server.
+            name: ``\\server\printer`` or ``\\server``, by its own name or an alias; None for
+                the client's own server.
             type: a GUID, a known alias, or a model, whose type it is.
             user: whom it is for; default the broker's user.
             user_filter: ALL_USERS speaks to everybody who listens there; the broker's user must
@@ -307,7 +331,7 @@ class Broker:
         self, name: str | Name | None = None, model: type[Payload] | None = None
     ) -> Registration[Any]:
         """A registration object, not registered yet."""
-        return Registration(await self.server(name), self._name(name), model)
+        return Registration(*await self._at(name), model)
 
     @overload
     async def register(
@@ -347,7 +371,8 @@ class Broker:
         r"""Register as a listener, and iterate over what comes.
 
         Args:
-            name: ``\\server\printer`` or ``\\server``; None for the client's own server.
+            name: ``\\server\printer`` or ``\\server``, by its own name or an alias; None for
+                the client's own server.
             type: a GUID, a known alias, or a model, by which payloads are validated.
             user: who listens; default the broker's user.
             user_filter: ALL_USERS hears everybody's; the user must administer the name (R17, R18).
@@ -358,9 +383,7 @@ class Broker:
         Raises InvalidName, InvalidType, AccessDenied, MaxRegistrationCountExceeded, RedisError.
         """
         guid, model = model_of(type)
-        registration: Registration[Any] = Registration(
-            await self.server(name), self._name(name), model
-        )
+        registration: Registration[Any] = Registration(*await self._at(name), model)
         await registration.register(
             guid,
             user=parse_user(user or self._user),
@@ -400,6 +423,54 @@ class Broker:
         registration.dispatch_to(Dispatcher(callback).listen)
         return registration
 
+    async def register_everywhere(
+        self,
+        type: str | UUID | type[Payload],
+        *,
+        user: str | None = None,
+        user_filter: UserFilter = PER_USER,
+        style: Style = UNIDIRECTIONAL,
+        printers: bool = False,
+        buffer: int | None = None,
+    ) -> FarmRegistration[Any]:
+        """Register on every server of the farm, on those added later too, and on the own one.
+
+        Arguments as of :meth:`register`. It succeeds where one server accepts, or may accept later;
+        its ``result``, ``reached`` and ``missing`` say how far it came (R137). Raises what the
+        servers refuse with where every one does: AccessDenied, InvalidArgument; and RedisError
+        where the directory cannot be read.
+        """
+        self._refuse_closed()
+        guid, model = model_of(type)
+        check_style(guid, parse_style(style))
+        wish = Wish(
+            model,
+            guid,
+            parse_user(user or self._user),
+            parse_user_filter(user_filter),
+            parse_style(style),
+            printers,
+            buffer,
+        )
+        own = None
+        if self._default_server is not None:
+            own = await self._directory.resolve(self._name(None).server)
+        registration: FarmRegistration[Any] = FarmRegistration(
+            self._sessions, self.settings, wish, own
+        )
+        await registration.register()
+        return registration
+
+    async def listen_everywhere(
+        self, type: str | UUID | type[Payload], callback: Callback, **options: Any
+    ) -> FarmRegistration[Any]:
+        """The same with a callback; ``options`` as of :meth:`register_everywhere`."""
+        if callback is None:
+            raise InvalidArgument("a listener needs a callback; or use register_everywhere()")
+        registration = await self.register_everywhere(type, **options)
+        registration.dispatch_to(Dispatcher(callback).listen)
+        return registration
+
     # Rights -------------------------------------------------------------------------------------
 
     async def grant(self, name: str | Name, user: str, right: str | Right) -> Right:
@@ -410,13 +481,13 @@ class Broker:
         return await self._change_rights(name, user, right, give=True)
 
     async def revoke(self, name: str | Name, user: str, right: str | Right) -> Right:
-        """Take a right away; registrations that stood on it end. Returns what is left."""
+        """Take a right away; registrations that stood on it end. Returns what is left.
+
+        Channels for all users that the user has opened go on: their source was asked when it
+        opened them (D4). What stands on a rights source of somebody's own is that source's matter.
+        """
         left = await self._change_rights(name, user, right, give=False)
-        parsed, who = self._name(name), parse_user(user)
-        server = await self.server(parsed)
-        for facts in await inventory.read_registrations(server):
-            if (facts.name, facts.user) == (parsed, who) and facts.needed & ~left:
-                await end_registration(server, facts.id, "revoke", facts.session)
+        await end_ungranted(*await self._at(name), "revoke", parse_user(user))
         return left
 
     async def _change_rights(
@@ -425,68 +496,78 @@ class Broker:
         parsed = self._name(name)
         mask = parse_right(right, parsed)
         field = grant_field(parsed.printer, parse_user(user))
-        server = await self.server(parsed)
+        server, _ = await self._at(parsed)
         _, now = await server.ask_anew(
             lambda: _calls.grant(server.keys, field, int(mask), give=give)
         )
         return Right(int(now))
 
+    # Printers -----------------------------------------------------------------------------------
+
+    async def delete_printer(self, name: str | Name) -> Deletion:
+        """A printer is gone: end what is open on it, and tell who listens (R65).
+
+        Its channels are closed by the server, and both ends are told NOTIFICATION_RELEASE. Its
+        unidirectional registrations are told likewise, behind what was sent before, and stay. Its
+        grants are removed; what stood on them ends. Registrations for all printers of the server
+        (``printers=True``) go on untold. A printer of that name may come again at once.
+
+        Doing it again does no harm: it finishes what was broken off, and a listener that was told,
+        and heard nothing since, is not told again. As with :meth:`grant`, whoever holds
+        credentials that may give rights may do it.
+
+        Raises InvalidArgument for a server's name, RedisError.
+        """
+        self._refuse_closed()
+        resolved = await self._resolved(name)
+        if not resolved.printer:
+            raise InvalidArgument(f"{resolved} is a server; only a printer can be deleted")
+        if resolved.server not in await self.servers():
+            return Deletion(resolved, 0, 0, 0, 0)
+        return await delete_printer(*await self._at(resolved))
+
     # Looking ------------------------------------------------------------------------------------
 
     async def servers(self) -> list[str]:
-        """The print servers that this Redis knows."""
-        where = directory(self.settings.namespace)
-        names: list[bytes] = []
-        try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((LinkLost, RedisUnreachable)),
-                wait=wait_random_exponential(multiplier=0.02, max=1.0),
-                stop=stop_after_delay(self.settings.operation_timeout),
-                reraise=True,
-            ):
-                with attempt:
-                    names = await self._link.command("SMEMBERS", where)
-        except LinkLost as error:
-            raise RedisUnreachable(f"{self._link.where} does not answer: {error}") from None
-        return sorted(name.decode() for name in names)
+        """The print servers of the farm, by their own names."""
+        self._refuse_closed()
+        return await self._sessions.names()
+
+    async def overview(self) -> list[ServerFacts]:
+        """The same with their aliases, and how much stands on each."""
+        self._refuse_closed()
+        return await self._sessions.overview()
 
     async def _each(self, name: str | Name | None) -> list[Server]:
         known = await self.servers()
-        names = known if name is None else {self._name(name).server} & set(known)
+        names = known if name is None else {(await self._resolved(name)).server} & set(known)
         return [await self.server(Name(server)) for server in names]
+
+    async def _resolved(self, name: str | Name) -> Name:
+        """The name with its aliases resolved; no session is begun for it."""
+        parsed = self._name(name)
+        return Name(await self._directory.resolve(parsed.server), parsed.printer)
 
     async def channels(self, name: str | Name | None = None) -> list[ChannelFacts]:
         """Open channels: of one printer, of one server with its printers, or of all servers."""
-        found = [
-            facts
-            for server in await self._each(name)
-            for facts in await inventory.read_channels(server)
-        ]
-        return [facts for facts in found if self._covers(name, facts.name)]
+        return await self._found(name, inventory.read_channels)
 
     async def registrations(self, name: str | Name | None = None) -> list[RegistrationFacts]:
         """Registrations, likewise."""
-        found = [
-            facts
-            for server in await self._each(name)
-            for facts in await inventory.read_registrations(server)
-        ]
-        return [facts for facts in found if self._covers(name, facts.name)]
+        return await self._found(name, inventory.read_registrations)
 
     async def grants(self, name: str | Name | None = None) -> list[Grant]:
         """Grants, likewise."""
-        found = [
-            grant
-            for server in await self._each(name)
-            for grant in await inventory.read_grants(server)
-        ]
-        return [grant for grant in found if self._covers(name, grant.name)]
+        return await self._found(name, inventory.read_grants)
 
-    def _covers(self, asked: str | Name | None, name: Name) -> bool:
-        if asked is None:
-            return True
-        parsed = self._name(asked)
-        return parsed == name or (not parsed.printer and parsed.server == name.server)
+    async def _found(
+        self, name: str | Name | None, read: Callable[[Server], Awaitable[list[F]]]
+    ) -> list[F]:
+        found = [facts for server in await self._each(name) for facts in await read(server)]
+        if name is None:
+            return found
+        asked = await self._resolved(name)
+        return [facts for facts in found if asked in (facts.name, facts.name.of_server)]
 
     async def show(self, channel: str) -> tuple[ChannelFacts, list[Utterance]] | None:
         """One channel and what was said on it; None where no server knows it."""
@@ -496,6 +577,39 @@ class Broker:
             if facts is not None:
                 return facts, await inventory.read_conversation(server, channel)
         return None
+
+    # Names --------------------------------------------------------------------------------------
+
+    async def aliases(self) -> dict[str, str]:
+        """The aliases of servers, and the server that each stands for."""
+        self._refuse_closed()
+        return await self._directory.aliases()
+
+    async def add_alias(self, alias: str | Name, server: str | Name) -> str:
+        r"""Have a name stand for a server: ``add_alias(r"\\10.1.2.3", r"\\print01")`` (D2).
+
+        Every process follows within ``resync`` seconds. The server need not be in use yet; where
+        it is an alias itself, the server behind it is meant. Returns the server.
+
+        Raises AliasTaken where the name stands for another server, or is one; InvalidName.
+        """
+        self._refuse_closed()
+        return await self._directory.alias(parse_server(alias), parse_server(server))
+
+    async def remove_alias(self, alias: str | Name) -> str:
+        """Take an alias away; returns the server that it stood for. Raises NotInDirectory."""
+        self._refuse_closed()
+        return await self._directory.unalias(parse_server(alias))
+
+    async def forget_server(self, name: str | Name) -> list[str]:
+        """Remove a server that is gone, and its aliases, which are returned.
+
+        Rights that were given there stay, should it come back. Farm-wide registrations do not hold
+        it. Raises NotInDirectory, InvalidArgument for an alias, and ServerInUse where sessions,
+        other registrations or channels stand there.
+        """
+        self._refuse_closed()
+        return await self._sessions.forget(parse_server(name))
 
     # The dead -----------------------------------------------------------------------------------
 

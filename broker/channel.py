@@ -25,6 +25,7 @@ from broker._outcomes import SENT, SOURCE, refusal
 from broker._rundown import end_channel
 from broker._scripts import Call
 from broker._server import Server, new_id
+from broker._standing import denied
 from broker.conversation import BIDIRECTIONAL, Style
 from broker.errors import (
     AccessDenied,
@@ -127,7 +128,8 @@ class Channel(End[Response[Any]]):
     async def open(self) -> None:
         """Open the channel; listeners are not needed (R3).
 
-        Raises ChannelAlreadyOpened (R8), AccessDenied (R1, R9), MaxChannelCountExceeded (R7).
+        Raises ChannelAlreadyOpened (R8), AccessDenied (R1, R9), RightsUnavailable,
+        MaxChannelCountExceeded (R7).
         """
         server = self._server
         if self._is_opened:
@@ -139,8 +141,11 @@ class Channel(End[Response[Any]]):
         all_users = self.user is None
         limit = server.settings.max_channels
 
-        right = grant_field(self.name.printer, self.opened_by) if all_users else ""
         mask = to_administer(self.name, strict=server.settings.strict_rights) if all_users else 0
+        standing = server.listening.standing
+        await standing.require(server, self.opened_by, self.name, int(mask))
+        asked_in_redis = all_users and not standing.source
+        right = grant_field(self.name.printer, self.opened_by) if asked_in_redis else ""
         where = subject(self.name, self.type, self.style, self._target)
 
         def call() -> Call:
@@ -161,10 +166,7 @@ class Channel(End[Response[Any]]):
         except RedisRefused as error:
             raise AccessDenied(f"this credential may not open channels: {error}") from error
         if word == "DENIED":
-            raise AccessDenied(
-                f"{self.opened_by} does not administer {self.name}: channels for all users need a "
-                f"grant there (tympan grant '{self.name}' {self.opened_by} administer)"
-            )
+            raise denied(self.opened_by, self.name, int(mask))
         if word == "LIMIT":
             raise MaxChannelCountExceeded(
                 f"server {self.name.server} has {limit} open channels; the limit is max_channels"

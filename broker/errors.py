@@ -6,9 +6,11 @@
     ├── InvalidArgument              the caller's words are off
     │   ├── InvalidName
     │   ├── InvalidType
+    │   ├── InvalidStyle
     │   ├── InvalidUrl
     │   └── InvalidSettings
     ├── AccessDenied                 a right or a role is missing
+    ├── RightsUnavailable            the rights source failed, or is silent
     ├── ChannelError                 .channel
     │   ├── ChannelAcquired          another listener was first            .by
     │   ├── ChannelAlreadyClosed     .detail says who closed it
@@ -34,13 +36,21 @@
     │   ├── MaxRegistrationCountExceeded
     │   ├── CallAlreadyParked        one fetch at a time
     │   └── RegistrationEnded        unregistered, revoked, or its lease ran out
+    ├── DirectoryError               names of servers
+    │   ├── AliasTaken               it stands for another server          .alias  .server
+    │   ├── NotInDirectory
+    │   └── ServerInUse              not to be forgotten: something stands there
     ├── OutcomeUnknown               ask again: the same number settles it
     ├── NotDurable                   done, but not yet as safe as was asked    .outcome
     ├── SessionLapsed                this process was declared dead
     ├── BrokerClosed
+    ├── ExtensionInvalid             what another package plugs in has a fault  .distribution
     └── RedisError
         ├── RedisUnreachable
+        │   ├── SentinelsDisagree    no primary that most of them name
+        │   └── ClusterIncomplete    a slot without an owner
         ├── RedisRefused             credentials or ACL
+        │   └── CertificateRefused   TLS: its certificate is not to be trusted
         ├── RedisTooOld
         ├── RedisReadOnly
         ├── RedisFull
@@ -79,6 +89,10 @@ class InvalidType(InvalidArgument):
     """A notification type that is no GUID and no known alias, or one that is reserved."""
 
 
+class InvalidStyle(InvalidArgument):
+    """A conversation style that this type of notification, or this message, has not (R129)."""
+
+
 class InvalidUrl(InvalidArgument):
     """A Redis URL that cannot be read."""
 
@@ -91,6 +105,13 @@ class AccessDenied(TympanError):
     """The user lacks administer rights there, or the client its role (R1, R9, R17, R18)."""
 
     result = results.ACCESS_DENIED
+
+
+class RightsUnavailable(TympanError):
+    """The rights source that was asked failed, or did not answer in time; nothing was done."""
+
+    result = Result.win32("RIGHTS_UNAVAILABLE", 1311)
+    retryable = True
 
 
 class ChannelError(TympanError):
@@ -266,6 +287,34 @@ class RegistrationEnded(RegistrationError):
     result = results.CALL_CANCELLED
 
 
+class DirectoryError(TympanError):
+    """Something about the names of servers (D2)."""
+
+
+class AliasTaken(DirectoryError):
+    """The name stands for another server, or is one; ``server`` is the one that it stands for."""
+
+    result = Result.win32("ALIAS_TAKEN", 52)
+
+    def __init__(self, message: str, alias: str, server: str) -> None:
+        super().__init__(message)
+        self.alias = alias
+        self.server = server
+
+
+class NotInDirectory(DirectoryError):
+    """No server of the farm, or no alias, has that name."""
+
+    result = Result.win32("NOT_IN_DIRECTORY", 53)
+
+
+class ServerInUse(DirectoryError):
+    """A server is not forgotten while processes, registrations or channels stand there."""
+
+    result = Result.win32("SERVER_IN_USE", 170)
+    retryable = True
+
+
 class OutcomeUnknown(TympanError):
     """Redis did not answer in time: it may or may not have happened.
 
@@ -302,6 +351,20 @@ class BrokerClosed(TympanError):
     result = results.INVALID_HANDLE
 
 
+class ExtensionInvalid(TympanError):
+    """An entry point of another package that was asked for and cannot be used.
+
+    ``distribution`` is that package with its version, ``extension`` the entry point's name.
+    """
+
+    result = Result.win32("EXTENSION_INVALID", 1154)
+
+    def __init__(self, message: str, distribution: str, extension: str) -> None:
+        super().__init__(message)
+        self.distribution = distribution
+        self.extension = extension
+
+
 class RedisError(TympanError):
     """Something about the Redis behind the broker."""
 
@@ -313,10 +376,24 @@ class RedisUnreachable(RedisError):
     retryable = True
 
 
+class SentinelsDisagree(RedisUnreachable):
+    """Sentinels name no primary, or several; for a moment that is a failover."""
+
+
+class ClusterIncomplete(RedisUnreachable):
+    """A part of the Cluster's slots has no owner, and with it the servers that live there."""
+
+
 class RedisRefused(RedisError):
     """Redis refuses the credentials, or its ACL a command or key."""
 
     result = results.ACCESS_DENIED
+
+
+class CertificateRefused(RedisRefused):
+    """What answers over TLS has a certificate that cannot be trusted: nothing was sent to it."""
+
+    result = Result("CERTIFICATE_REFUSED", 0x800B010A)
 
 
 class RedisTooOld(RedisError):

@@ -67,14 +67,30 @@ class RegistrationFacts:
     printers: bool
     needed: Right
     """The right that it stands on."""
+    source: str | None
+    """The rights source that says that its user has it; None for the grants in Redis."""
     buffer: int
     session: str
     since: float
+    everywhere: bool
+    """Whether it is one server's part of a farm-wide registration."""
 
     @property
     def group(self) -> str:
         """Its consumer group in Redis."""
         return f"{self.type}:{self.user}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """One print server, and how much stands there."""
+
+    name: Name
+    aliases: tuple[Name, ...]
+    sessions: int
+    """Processes that use it."""
+    registrations: int
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +150,7 @@ async def read_conversation(server: Server, channel: str) -> list[Utterance]:
 async def read_channels(server: Server) -> list[ChannelFacts]:
     """The open channels of a server, oldest first."""
     found: list[ChannelFacts] = []
-    for channel in await _fields(server, server.keys.channels):
+    for channel in await fields_of(server, server.keys.channels):
         facts = await read_channel(server, channel)
         if facts is not None:
             found.append(facts)
@@ -144,7 +160,7 @@ async def read_channels(server: Server) -> list[ChannelFacts]:
 async def read_registrations(server: Server) -> list[RegistrationFacts]:
     """The registrations of a server, oldest first."""
     found: list[RegistrationFacts] = []
-    for registration, text in (await _fields(server, server.keys.registrations)).items():
+    for registration, text in (await fields_of(server, server.keys.registrations)).items():
         record = json.loads(text)
         found.append(
             RegistrationFacts(
@@ -156,9 +172,11 @@ async def read_registrations(server: Server) -> list[RegistrationFacts]:
                 UserFilter(record["filter"]),
                 record["printers"],
                 Right(record["needed"]),
+                record.get("source") or None,
                 record["buffer"],
                 record["session"],
                 record["since"] / 1000,
+                record["everywhere"],
             )
         )
     return sorted(found, key=lambda facts: (facts.since, facts.id))
@@ -167,13 +185,48 @@ async def read_registrations(server: Server) -> list[RegistrationFacts]:
 async def read_grants(server: Server) -> list[Grant]:
     """All grants on a server and its printers."""
     found: list[Grant] = []
-    for field, mask in (await _fields(server, server.keys.grants)).items():
+    for field, mask in (await fields_of(server, server.keys.grants)).items():
         printer, user = parse_grant_field(field)
         found.append(Grant(Name(server.name, printer), user, Right(int(mask))))
     return sorted(found, key=lambda grant: (grant.name, grant.user))
 
 
-async def _fields(server: Server, key: str) -> dict[str, str]:
+async def count_sessions(server: Server) -> int:
+    """How many processes use a server, those that died and were not run down yet among them."""
+    return int(await server.command("ZCARD", server.keys.leases))
+
+
+async def read_server(server: Server, aliases: tuple[str, ...]) -> ServerFacts:
+    """How much stands on a server; it needs no session there."""
+    return ServerFacts(
+        Name(server.name),
+        tuple(Name(alias) for alias in aliases),
+        await count_sessions(server),
+        int(await server.command("HLEN", server.keys.registrations)),
+        int(await server.command("HLEN", server.keys.channels)),
+    )
+
+
+async def what_stands(server: Server) -> str:
+    """What keeps a server from being forgotten, in words; empty where nothing does.
+
+    Farm-wide registrations, and the sessions that hold only these, follow the directory.
+    """
+    registrations = await read_registrations(server)
+    following = {facts.session for facts in registrations if facts.everywhere}
+    leases = await server.command("ZRANGE", server.keys.leases, 0, -1)
+    stands = {
+        "session": len({lease.decode() for lease in leases} - following),
+        "registration": sum(not facts.everywhere for facts in registrations),
+        "channel": int(await server.command("HLEN", server.keys.channels)),
+    }
+    return ", ".join(
+        f"{count} {what}{'s' * (count > 1)}" for what, count in stands.items() if count
+    )
+
+
+async def fields_of(server: Server, key: str) -> dict[str, str]:
+    """All fields of one of a server's hashes."""
     found: dict[str, str] = {}
     cursor = b"0"
     while True:

@@ -17,8 +17,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
+from broker._bells import Gap, Ring
+from broker._connect import Direct
+from broker._topology import Single
 from broker.broker import Broker
 from broker.errors import InvalidSettings
+from broker.rights import RightsSource
 from broker.settings import Durability, Settings
 
 
@@ -54,10 +58,14 @@ class MemoryRedis:
         user: str | None = None,
         server: str | None = None,
         settings: Settings | None = None,
+        rights: RightsSource | None = None,
         **options: Any,
     ) -> Broker:
         """A broker on it; arguments as of :meth:`Broker.connect`."""
         settings = settings or Settings.of(**options)
         if settings.durability is not Durability.MEMORY:
             raise InvalidSettings("durability: the in-memory double is memory only")
-        return Broker(self, settings, user=user, server=server)
+        return Broker(self._topology, settings, user=user, server=server, rights=rights)
+
+    def _topology(self, settings: Settings, on_ring: Ring, on_gap: Gap) -> Single:
+        return Single(Direct(self, self.url, settings), settings, on_ring, on_gap)

@@ -90,6 +90,16 @@ def _server(server: str, whole: str) -> str:
     return str(found)
 
 
+def parse_server(text: str | Name) -> str:
+    r"""The folded name of a server, from ``\\server`` or ``server``. Raises InvalidName."""
+    if not isinstance(text, str | Name) or not text:
+        raise InvalidName(f"{text!r} is no server: write \\\\server")
+    name = text if isinstance(text, Name) else Name.parse(None, text)
+    if name.printer:
+        raise InvalidName(f"{name} is a printer: write {name.of_server} for its server")
+    return name.server
+
+
 def parse_user(user: str) -> str:
     r"""The folded form of a user: any principal (name, SID, ``DOMAIN\name``).
 

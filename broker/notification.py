@@ -13,15 +13,18 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from broker.conversation import Style
 from broker.errors import (
     BodyGone,
     InvalidArgument,
     InvalidNotificationType,
+    InvalidStyle,
     InvalidType,
+    NotificationTooLarge,
     PayloadInvalid,
 )
 from broker.names import Name
-from broker.notification_type import NOTIFICATION_RELEASE, describe_type, parse_type
+from broker.notification_type import NOTIFICATION_RELEASE, as_guid, describe_type, parse_type
 
 
 class Payload(BaseModel):
@@ -44,6 +47,8 @@ class Payload(BaseModel):
 
     notification_type: ClassVar[UUID]
     response_model: ClassVar[type[Payload] | None] = None
+    ends_dialog: ClassVar[bool] = False
+    """Whether it is a close reason only (R131)."""
 
     def __init_subclass__(
         cls,
@@ -76,9 +81,18 @@ class Payload(BaseModel):
         elif cls.response_model is not None and cls.response_model.notification_type != own:
             cls.response_model = None
 
+    @property
+    def conversation_style(self) -> Style | None:
+        """The one style that it may travel in; None for both."""
+        return None
+
     def encode(self) -> bytes:
         """The bytes that travel."""
         return self.model_dump_json().encode()
+
+    def encode_within(self, limit: int) -> bytes:  # noqa: ARG002 - only some can be reduced
+        """The bytes for a channel that takes so many; a model that can leave things out, does."""
+        return self.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -86,11 +100,15 @@ class Payload(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-                for fault in error.errors()
-            )
-            raise PayloadInvalid(f"no {cls.__name__}: {faults}", data) from None
+            raise PayloadInvalid(f"no {cls.__name__}: {faults_of(error)}", data) from None
+
+
+def faults_of(error: ValidationError) -> str:
+    """What a schema found, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
+        for fault in error.errors()
+    )
 
 
 def type_name(value: object) -> str:
@@ -118,12 +136,41 @@ Body = bytes | str | Payload | Data
 """What can be sent: bytes, text (as UTF-8), a model, or bytes with a type of their own."""
 
 
-def encode(body: Body, type_: UUID) -> bytes:
-    """The bytes of a body on a channel of this type.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a body goes."""
 
-    Raises InvalidNotificationType where the body is of another one (R90), InvalidArgument where
-    it is nothing that can be sent.
+    style: Style
+    limit: int
+    """The most bytes that a channel takes: ``max_payload``."""
+    is_reason: bool
+    """Whether it closes the channel."""
+
+
+def encode(body: Body, type_: UUID, place: Place | None = None) -> bytes:
+    """The bytes of a body on a channel of this type, and at this place.
+
+    Raises InvalidNotificationType where the body is of another one (R90), NotificationTooLarge
+    (R91), InvalidStyle where it is not for this style, InvalidArgument where it is nothing that
+    can be sent there.
     """
+    own = type_
+    if isinstance(body, Data):
+        own = body.type
+    elif isinstance(body, Payload):
+        own, _ = model_of(type(body))
+    if own != type_:
+        raise InvalidNotificationType(
+            f"a payload of type {describe_type(own)} does not belong on a channel of type "
+            f"{describe_type(type_)}"
+        )
+    data = _bytes(body, place)
+    if place is not None and len(data) > place.limit:
+        raise NotificationTooLarge(f"{len(data)} bytes; the limit max_payload is {place.limit}")
+    return data
+
+
+def _bytes(body: Body, place: Place | None) -> bytes:
     match body:
         case bytes():
             return body
@@ -133,30 +180,39 @@ def encode(body: Body, type_: UUID) -> bytes:
             except UnicodeEncodeError as error:
                 raise InvalidArgument(f"the text is no Unicode: {error}") from None
         case Data():
-            data, own = body.body, body.type
+            return body.body
         case Payload():
-            own, _ = model_of(type(body))
-            data = body.encode()
+            return body.encode() if place is None else _placed(body, place)
         case _:
             raise InvalidArgument(
                 f"a notification is bytes, text, a Payload or Data, not {type_name(body)}"
             )
-    if own != type_:
-        raise InvalidNotificationType(
-            f"a payload of type {describe_type(own)} does not belong on a channel of type "
-            f"{describe_type(type_)}"
-        )
-    return data
+
+
+def _placed(body: Payload, place: Place) -> bytes:
+    if body.conversation_style not in (None, place.style):
+        raise InvalidStyle(f"a {type_name(body)} is not for a {place.style.name.lower()} channel")
+    if body.ends_dialog and not place.is_reason:
+        raise InvalidArgument(f"a {type_name(body)} ends the dialog: give it to close() (R131)")
+    return body.encode_within(place.limit)
 
 
 def model_of(type_: str | UUID | type[Payload]) -> tuple[UUID, type[Payload] | None]:
-    """A type as the caller may name it: GUID, alias or model."""
+    """A type as the caller may name it: GUID, alias or model; and the model, where it is known.
+
+    A GUID stands for bytes, an alias for the model that the catalogue has for it.
+    """
     if isinstance(type_, type):
         guid: UUID | None = getattr(type_, "notification_type", None)
         if not issubclass(type_, Payload) or guid is None:
             raise InvalidType(f"{type_.__name__} names no type: class ...(Payload, type='<GUID>')")
         return guid, type_
-    return parse_type(type_), None
+    guid = parse_type(type_)
+    if isinstance(type_, UUID) or as_guid(type_):
+        return guid, None
+    from broker import catalogue  # it knows models, which are made here
+
+    return guid, catalogue.find(type_.strip().lower())
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from broker.errors import InvalidType
+from broker.conversation import UNIDIRECTIONAL, Style
+from broker.errors import InvalidStyle, InvalidType
 
 NOTIFICATION_RELEASE = UUID("ba9a5027-a70e-4ae7-9b7d-eb3e06ad4157")
 """Reserved: this end takes no further communication. It never names a channel."""
@@ -25,24 +26,52 @@ ALIASES: dict[str, UUID] = {
 def parse_type(text: str | UUID) -> UUID:
     """A channel's or registration's type: a GUID in any usual spelling, or a known alias.
 
-    Raises InvalidType for anything else, and for NOTIFICATION_RELEASE, which is reserved.
+    Aliases that other packages add (:mod:`broker.catalogue`) are read when a text is neither a
+    GUID nor an alias of this module.
+
+    Raises InvalidType for anything else, and for NOTIFICATION_RELEASE, which is reserved;
+    ExtensionInvalid for an alias whose package is at fault.
     """
     if isinstance(text, UUID):
         guid = text
     elif not isinstance(text, str):
         raise InvalidType(f"{text!r} is no GUID and no known type")
     else:
-        found = ALIASES.get(text.strip().lower())
-        try:
-            guid = found or UUID(text.strip())
-        except ValueError:
-            known = ", ".join(ALIASES)
-            raise InvalidType(f"{text!r} is no GUID and no known type (known: {known})") from None
+        guid = ALIASES.get(text.strip().lower()) or as_guid(text) or _installed(text)
     if guid == NOTIFICATION_RELEASE:
         raise InvalidType("NOTIFICATION_RELEASE is reserved: it cannot name a channel's type")
     return guid
 
 
+def as_guid(text: str) -> UUID | None:
+    """A GUID in any usual spelling; None for any other text."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
+
+
+def _installed(text: str) -> UUID:
+    from broker import catalogue  # it knows models, and models know this module
+
+    model = catalogue.find(text.strip().lower())
+    if model is None:
+        known = ", ".join(catalogue.aliases())
+        raise InvalidType(f"{text!r} is no GUID and no known type (known: {known})")
+    return model.notification_type
+
+
+def check_style(type_: UUID, style: Style) -> None:
+    """Raises InvalidStyle where the type does not have this style: R129."""
+    if type_ == PRINTER_CONFIGURATION and style != UNIDIRECTIONAL:
+        raise InvalidStyle("printer-configuration is a unidirectional type: nobody answers it")
+
+
 def describe_type(guid: UUID) -> str:
     """The alias of a known type, otherwise the GUID's text."""
-    return next((alias for alias, known in ALIASES.items() if known == guid), str(guid))
+    for alias, known in ALIASES.items():
+        if known == guid:
+            return alias
+    from broker import catalogue  # as above
+
+    return catalogue.alias_of(guid) or str(guid)

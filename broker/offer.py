@@ -13,7 +13,7 @@ from broker._end import End
 from broker._entries import Entry
 from broker._keys import EVERYONE, channel_audiences
 from broker._scripts import Call
-from broker.conversation import BIDIRECTIONAL
+from broker.conversation import BIDIRECTIONAL, Style
 from broker.errors import (
     CallAlreadyParked,
     ChannelAcquired,
@@ -60,6 +60,11 @@ class Offer(End[Notification[P]], Generic[P]):
     def payload(self) -> P:
         """The initial notification's validated model; raises PayloadInvalid."""
         return self.notification.payload
+
+    @property
+    def style(self) -> Style:
+        """Bidirectional: only then is there an offer."""
+        return BIDIRECTIONAL
 
     @property
     def is_mine(self) -> bool:

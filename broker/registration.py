@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
 
+from broker._backlog import Backlog
 from broker._entries import Entry
 from broker._keys import EVERYONE
+from broker._outcomes import PRINTER_DELETED
 from broker._plan import RegistrationPlan
 from broker._room import Room
 from broker._server import Server, new_id
@@ -28,6 +30,7 @@ from broker.errors import (
 )
 from broker.names import Name
 from broker.notification import Notification, P
+from broker.notification_type import NOTIFICATION_RELEASE, check_style
 from broker.offer import Offer
 from broker.results import ALREADY_UNREGISTERED, NOT_REGISTERED, S_OK, Result
 from broker.rights import to_administer, to_listen
@@ -50,10 +53,16 @@ class Registration(Generic[P]):
     bidirectional one offers.
     """
 
-    def __init__(self, server: Server, name: Name, model: type[P] | None) -> None:
+    def __init__(
+        self, server: Server, name: Name, model: type[P] | None, *, everywhere: bool = False
+    ) -> None:
         self.server = server
         self._name = name
         self.model: type[P] | None = model
+        self.everywhere = everywhere
+        """Whether it is one server's part of a farm-wide registration."""
+        self.on_news: Callable[[], None] | None = None
+        """Called when something came, or when it ended."""
         self.id = ""
         self.buffer = server.settings.buffer
         self.rooms: list[Room] = []
@@ -64,8 +73,7 @@ class Registration(Generic[P]):
         self._fetcher: asyncio.Future[None] | None = None
         self._leaving: tuple[str, RegistrationPlan] | None = None
         self._is_fetching = False
-        self._head_is_counted = False
-        self._notifications: deque[tuple[Room | None, Notification[P]]] = deque()
+        self._backlog: Backlog[P] = Backlog()
         self._new_offers: deque[Offer[P]] = deque()
         self._offers: dict[str, Offer[P]] = {}
         self._seen: dict[str, None] = {}
@@ -99,9 +107,21 @@ class Registration(Generic[P]):
         return self._state == "ended" and self._why == UNREGISTERED
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it stands no more, and is not made again."""
+        return self._state == "ended"
+
+    @property
+    def ending(self) -> RegistrationEnded:
+        """Why it ended, once it has."""
+        return RegistrationEnded(
+            f"registration {self.id} for {self.name} ended: {self._why}", self.id
+        )
+
+    @property
     def unread(self) -> int:
         """What waits here to be fetched."""
-        return len(self._notifications) + len(self._new_offers)
+        return len(self._backlog) + len(self._new_offers)
 
     @property
     def denied(self) -> int:
@@ -125,11 +145,13 @@ class Registration(Generic[P]):
 
         ``name``: another printer of the same server, or that server, than the object was made for.
 
-        Raises AlreadyRegistered (R23), AccessDenied (R17 to R19), MaxRegistrationCountExceeded.
+        Raises AlreadyRegistered (R23), AccessDenied (R17 to R19), RightsUnavailable,
+        MaxRegistrationCountExceeded, InvalidStyle (R129).
         After a failure nothing is delivered here (R25).
         """
         if self._state == "registered":
             raise AlreadyRegistered(f"registration {self.id} stands already", self.id)
+        check_style(type_, style)
         if name is not None and name.server != self.server.name:
             raise InvalidArgument(f"this registration object is for {self.server.name}, not {name}")
         self._name = name or self._name
@@ -137,16 +159,17 @@ class Registration(Generic[P]):
             raise InvalidArgument(
                 f"printers=True hears all printers of a server; {self.name} is a printer"
             )
+        needed = self._needed(user_filter)
+        source = self.server.listening.standing.source if needed else ""
         self._plan = RegistrationPlan(
-            self.name, type_, style, user, user_filter, printers, self._needed(user_filter)
+            self.name, type_, style, user, user_filter, printers, needed, source
         )
         self.buffer = self.server.settings.buffer if buffer is None else buffer
         if type(self.buffer) is not int or not 1 <= self.buffer <= MAX_BUFFER:
             raise InvalidArgument(
                 f"buffer={self.buffer!r}: a registration holds 1 to {MAX_BUFFER:,} notifications"
             )
-        self._notifications.clear()
-        self._head_is_counted = False
+        self._backlog.clear()
         self._state = "registering"
         try:
             await self._join()
@@ -188,9 +211,11 @@ class Registration(Generic[P]):
             "user": plan.user,
             "filter": int(plan.user_filter),
             "needed": plan.needed,
+            "source": plan.source,
             "printers": plan.printers,
             "buffer": self.buffer,
             "session": session,
+            "everywhere": self.everywhere,
         }
 
     async def unregister(self) -> Result:
@@ -204,7 +229,8 @@ class Registration(Generic[P]):
             return await self._leave(*self._leaving)
         if self._state == "new":
             return NOT_REGISTERED
-        if self._state == "ended":
+        if self._state in ("ended", "parting"):
+            self.ended(self._why, self._cause)
             return ALREADY_UNREGISTERED
         self.ended(UNREGISTERED)
         return await self._leave(self.id, self.plan)
@@ -220,11 +246,26 @@ class Registration(Generic[P]):
     def ended(self, why: str, cause: TympanError | None = None) -> None:
         """It stands no more: unregistered, revoked, or not to be renewed."""
         self._state, self._why, self._cause = "ended", why, cause
-        self._notifications.clear()
-        self._head_is_counted = False
+        self._backlog.clear()
         for offer in list(self._new_offers):
             self._offers.pop(offer.id, None)
         self._new_offers.clear()
+        self._wake()
+
+    def part(self, why: str, cause: TympanError | None = None) -> None:
+        """It was ended by another's will; a release that waits here is handed out before.
+
+        One whose right went with its printer is always told of that first.
+        """
+        if self._state == "ended":
+            return
+        if why == PRINTER_DELETED and self.plan.style is not BIDIRECTIONAL:
+            self._backlog.release(self._release_notice(0.0))
+        if not self._backlog.ends_with_release:
+            self.ended(why, cause)
+            return
+        self._state, self._why, self._cause = "parting", why, cause
+        self._backlog.leave_rooms()
         self._wake()
 
     def broker_closed(self) -> None:
@@ -240,8 +281,7 @@ class Registration(Generic[P]):
         """
         if self._state != "ended":
             self._state = "registering"
-        self._notifications = deque((None, each) for _, each in self._notifications)
-        self._head_is_counted = False
+        self._backlog.leave_rooms()
         for offer in list(self._offers.values()):
             offer.peer_died()
         self._new_offers.clear()
@@ -275,7 +315,14 @@ class Registration(Generic[P]):
     # What comes ---------------------------------------------------------------------------------
 
     def arrived(self, place: Room, entry: Entry) -> None:
-        """A unidirectional notification was accepted."""
+        """A unidirectional notification was accepted; or its printer was deleted (R65)."""
+        if self._state not in ("registering", "registered"):
+            return
+        if entry.is_release:
+            if self._backlog.hear_of(entry.text("deletion"), place, self.rooms):
+                self._backlog.release(self._release_notice(float(entry.text("at") or 0) / 1000))
+                self._wake()
+            return
         user = entry.text("user")
         notification: Notification[P] = Notification(
             self.plan.type,
@@ -286,8 +333,11 @@ class Registration(Generic[P]):
             float(entry.text("at") or 0) / 1000,
             self.model,
         )
-        self._notifications.append((place, notification))
+        self._backlog.add(place, notification)
         self._wake()
+
+    def _release_notice(self, at: float) -> Notification[P]:
+        return Notification(NOTIFICATION_RELEASE, None, "", self.name, None, at)
 
     def offered(self, entry: Entry) -> None:
         """A question is open; the same one is offered once (R72)."""
@@ -324,11 +374,16 @@ class Registration(Generic[P]):
     def _wake(self) -> None:
         if self._fetcher is not None and not self._fetcher.done():
             self._fetcher.set_result(None)
+        if self.on_news is not None:
+            self.on_news()
 
     # Fetching -----------------------------------------------------------------------------------
 
     async def fetch(self, timeout: float | None = None) -> Notification[P] | Offer[P] | None:
         """The next notification or offer; None after ``timeout`` seconds.
+
+        Where its printer was deleted, a unidirectional one gets a NOTIFICATION_RELEASE (R65). It
+        stays registered, and hears of a printer of that name that comes again.
 
         One fetch at a time: a second raises CallAlreadyParked and leaves the first (R63, R73).
         Raises NotRegistered or AlreadyUnregistered where it does not stand (R37), and
@@ -367,15 +422,15 @@ class Registration(Generic[P]):
 
     async def _take(self) -> Notification[P]:
         """The head of the queue. It leaves the queue last: a cancelled fetch loses nothing."""
-        place, notification = self._notifications[0]
-        if place is not None and not self._head_is_counted:
-            place.taken += 1
-            self._head_is_counted = True
+        notification = self._backlog.head
+        place = self._backlog.count_head()
+        if place is not None:
             await self.server.listening.taken(place, self)
-        if not self._notifications:  # it ended meanwhile
+        if not self._backlog:  # it ended meanwhile
             self._refuse_ended()
-        self._notifications.popleft()
-        self._head_is_counted = False
+        self._backlog.pop()
+        if self._state == "parting" and not self._backlog:
+            self.ended(self._why, self._cause)
         return notification
 
     async def _ready(self, timeout: float | None) -> bool:
@@ -392,9 +447,7 @@ class Registration(Generic[P]):
             finally:
                 self._fetcher = None
             if self._state == "ended":
-                raise RegistrationEnded(
-                    f"registration {self.id} for {self.name} ended: {self._why}", self.id
-                ) from self._cause
+                raise self.ending from self._cause
         return True
 
     def _refuse_ended(self) -> None:
@@ -403,9 +456,7 @@ class Registration(Generic[P]):
         if self._state == "ended":
             if self._why == UNREGISTERED:
                 raise AlreadyUnregistered(f"registration {self.id} was unregistered", self.id)
-            raise RegistrationEnded(
-                f"registration {self.id} for {self.name} ended: {self._why}", self.id
-            ) from self._cause
+            raise self.ending from self._cause
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._all()

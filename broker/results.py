@@ -117,6 +117,9 @@ LOST_THE_RACE = Result.success(Code.CHANNEL_ACQUIRED)
 """What a loser's close reports: success, its data went nowhere (R83)."""
 NOT_REGISTERED = Result.success(Code.NOT_REGISTERED)
 ALREADY_UNREGISTERED = Result.success(Code.ALREADY_UNREGISTERED)
+LOCAL_ONLY_REGISTRATION = Result.success(Code.LOCAL_ONLY_REGISTRATION)
+REMOTE_ONLY_REGISTRATION = Result.success(Code.REMOTE_ONLY_REGISTRATION)
+"""A farm-wide registration reached one side only, and works there (R137)."""
 
 ACCESS_DENIED = Result.win32("ACCESS_DENIED", 5)
 INVALID_HANDLE = Result.win32("INVALID_HANDLE", 6)

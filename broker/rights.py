@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Protocol
 
 from broker.errors import InvalidArgument
 from broker.names import Name
@@ -21,6 +22,22 @@ class Right(IntFlag):
     WRITE_OWNER = 0x0008_0000
     SERVER_ALL_ACCESS = 0x000F_0003
     PRINTER_ALL_ACCESS = 0x000F_000C
+
+
+class RightsSource(Protocol):
+    """Who says what a user may do, in the place of the grants in Redis: a directory, a file.
+
+    ``Broker.connect(..., rights=source)`` asks it before it registers or opens for all users, and
+    wherever ``require_use`` asks; and, each lease, again for the registrations that stand on it.
+    It runs in the broker's event loop and must not block it.
+    """
+
+    async def rights(self, user: str, name: Name) -> Right:
+        """All that the user, in folded form, may do on this printer or server.
+
+        ``Right(0)`` is a no. What it raises becomes RightsUnavailable, and so does its silence
+        after ``reply_timeout`` seconds.
+        """
 
 
 ALIASES = {
@@ -57,6 +74,12 @@ def parse_right(text: str | Right, name: Name) -> Right:
     if right == 0 or right & ~allowed:
         raise InvalidArgument(f"{right!r} is no right of a {kind} ({name})")
     return right
+
+
+def short_name(right: Right, name: Name) -> str:
+    """The word for a right on this kind of name that :func:`parse_right` reads."""
+    words = ALIASES["printer" if name.printer else "server"]
+    return next((word for word, known in words.items() if known == right), str(right.name))
 
 
 def to_administer(name: Name, *, strict: bool) -> Right:

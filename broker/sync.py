@@ -17,8 +17,11 @@ of their own.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 from uuid import UUID
@@ -29,23 +32,34 @@ from broker._end import End
 from broker.callback import Callback
 from broker.channel import Channel as AsyncChannel
 from broker.conversation import PER_USER, UNIDIRECTIONAL, Style, UserFilter
+from broker.deletion import Deletion
 from broker.errors import (
     AlreadyUnregistered,
     BrokerClosed,
     ChannelAlreadyClosed,
     RegistrationEnded,
+    TympanError,
 )
-from broker.inventory import ChannelFacts, Grant, RegistrationFacts, Utterance
+from broker.farm import FarmRegistration as AsyncFarmRegistration
+from broker.inventory import ChannelFacts, Grant, RegistrationFacts, ServerFacts, Utterance
 from broker.names import Name
 from broker.notification import Body, Closing, Notification, Payload, Response
 from broker.offer import Offer as AsyncOffer
 from broker.registration import Registration as AsyncRegistration
 from broker.results import Result
-from broker.rights import Right
+from broker.rights import Right, RightsSource
 
 P = TypeVar("P", bound=Payload)
 T = TypeVar("T")
 E = TypeVar("E", bound=End[Any])
+PlainRights = Callable[[str, Name], Right]
+
+CALLBACKS = 10_000
+"""Callbacks that may run at once: as many as there may be channels by default."""
+
+
+_calling: ContextVar[_Portal | None] = ContextVar("_calling", default=None)
+"""Whose callback runs in this context."""
 
 
 class _Portal:
@@ -53,6 +67,7 @@ class _Portal:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(CALLBACKS, "tympan-callback"))
         self._thread = threading.Thread(target=self._run, name="tympan", daemon=True)
         self._thread.start()
 
@@ -76,9 +91,15 @@ class _Portal:
             raise
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """Stop the loop, its thread, and callbacks that run; one that calls this goes on."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        if _calling.get() is self:
+            threading.Thread(target=self._finish, name="tympan").start()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
@@ -202,43 +223,30 @@ class Offer(_Both[AsyncOffer[P]], Generic[P]):
                 return
 
 
-class Registration(Generic[P]):
-    """See :class:`broker.Registration`."""
+class _Listener(Generic[P]):
+    """What listening to one server and to the farm have in common."""
 
-    def __init__(self, portal: _Portal, registration: AsyncRegistration[P]) -> None:
+    def __init__(
+        self, portal: _Portal, registration: AsyncRegistration[P] | AsyncFarmRegistration[P]
+    ) -> None:
         self._portal = portal
-        self._registration = registration
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self._registration.id
-
-    @property
-    def name(self) -> Name:
-        """Where it listens."""
-        return self._registration.name
+        self._heard = registration
 
     def fetch(self, timeout: float | None = None) -> Notification[P] | Offer[P] | None:
         """See :meth:`broker.Registration.fetch`."""
-        item = self._portal.call(self._registration.fetch(timeout))
+        item = self._portal.call(self._heard.fetch(timeout))
         return Offer(self._portal, item) if isinstance(item, AsyncOffer) else item
-
-    def fetch_offers(self, timeout: float | None = None) -> list[Offer[P]]:
-        """See :meth:`broker.Registration.fetch_offers`."""
-        offers = self._portal.call(self._registration.fetch_offers(timeout))
-        return [Offer(self._portal, offer) for offer in offers]
 
     def unregister(self) -> Result:
         """See :meth:`broker.Registration.unregister`."""
-        return self._portal.call(self._registration.unregister())
+        return self._portal.call(self._heard.unregister())
 
     def __iter__(self) -> Iterator[Any]:
         while True:
             try:
                 item = self.fetch()
             except (AlreadyUnregistered, RegistrationEnded):
-                if self._registration.was_unregistered:
+                if self._heard.was_unregistered:
                     return
                 raise
             if item is not None:
@@ -253,7 +261,57 @@ class Registration(Generic[P]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._portal.call(self._registration.__aexit__(kind, error, trace))
+        self._portal.call(self._heard.__aexit__(kind, error, trace))
+
+
+class Registration(_Listener[P]):
+    """See :class:`broker.Registration`."""
+
+    def __init__(self, portal: _Portal, registration: AsyncRegistration[P]) -> None:
+        super().__init__(portal, registration)
+        self._registration = registration
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._registration.id
+
+    @property
+    def name(self) -> Name:
+        """Where it listens."""
+        return self._registration.name
+
+    def fetch_offers(self, timeout: float | None = None) -> list[Offer[P]]:
+        """See :meth:`broker.Registration.fetch_offers`."""
+        offers = self._portal.call(self._registration.fetch_offers(timeout))
+        return [Offer(self._portal, offer) for offer in offers]
+
+
+class FarmRegistration(_Listener[P]):
+    """See :class:`broker.FarmRegistration`."""
+
+    def __init__(self, portal: _Portal, registration: AsyncFarmRegistration[P]) -> None:
+        super().__init__(portal, registration)
+        self._registration = registration
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The servers on which it stands now."""
+        return self._registration.reached
+
+    @property
+    def missing(self) -> dict[str, TympanError]:
+        """The servers on which it does not stand now, and why."""
+        return self._registration.missing
+
+    @property
+    def result(self) -> Result:
+        """S_OK, or which side alone is reached now (R137)."""
+        return self._registration.result
+
+    def retry(self) -> Result:
+        """See :meth:`broker.FarmRegistration.retry`."""
+        return self._portal.call(self._registration.retry())
 
 
 class _InThread:
@@ -281,13 +339,35 @@ class _InThread:
     ) -> None:
         """Data arrived."""
         end = None if channel is None else self._wrapped(channel)
+        _calling.set(self._portal)
         call: Callable[..., object] = self._callback.on_event_notify
         await asyncio.to_thread(call, end, notification)
 
     async def channel_closed(self, channel: End[Any], reason: Notification[Any]) -> None:
         """The other end closed."""
+        _calling.set(self._portal)
         call: Callable[..., object] = self._callback.channel_closed
         await asyncio.to_thread(call, self._wrapped(channel), reason)
+
+
+class _AskedInThread:
+    """A rights source that is plain code, and may wait for what it reads."""
+
+    def __init__(self, name: str, ask: PlainRights) -> None:
+        self.__name__ = name
+        self._ask = ask
+
+    async def rights(self, user: str, name: Name) -> Right:
+        """Ask it in a thread."""
+        return await asyncio.to_thread(self._ask, user, name)
+
+
+def _asynchronous(source: RightsSource | PlainRights) -> RightsSource:
+    """A rights source for the core, from one that may be a function, or have a plain method."""
+    ask: Any = getattr(source, "rights", source)
+    if not callable(ask) or inspect.iscoroutinefunction(ask):
+        return source  # type: ignore[return-value] # the core refuses what is no source
+    return _AskedInThread(getattr(source, "__name__", type(source).__name__), ask)
 
 
 class Broker:
@@ -298,9 +378,20 @@ class Broker:
         self._started: _Portal | None = None
 
     @classmethod
-    def connect(cls, url: str | None = None, **options: Any) -> Self:
-        """Arguments and errors as of :meth:`broker.Broker.connect`; enter it to connect."""
-        return cls(_async.Broker.connect(url, **options))
+    def connect(
+        cls,
+        url: str | None = None,
+        *,
+        rights: RightsSource | PlainRights | None = None,
+        **options: Any,
+    ) -> Self:
+        """Arguments and errors as of :meth:`broker.Broker.connect`; enter it to connect.
+
+        ``rights`` may also be a plain function of user and name, or have a plain method; it runs
+        in a thread.
+        """
+        source = None if rights is None else _asynchronous(rights)
+        return cls(_async.Broker.connect(url, rights=source, **options))
 
     @property
     def _portal(self) -> _Portal:
@@ -422,6 +513,23 @@ class Broker:
         made = self._broker.listen(name, type, inside, **options)
         return Registration(portal, portal.call(made))
 
+    def register_everywhere(
+        self, type: str | UUID | type[Payload], **options: Any
+    ) -> FarmRegistration[Any]:
+        """See :meth:`broker.Broker.register_everywhere`."""
+        portal = self._portal
+        made = self._broker.register_everywhere(type, **options)
+        return FarmRegistration(portal, portal.call(made))
+
+    def listen_everywhere(
+        self, type: str | UUID | type[Payload], callback: Callback, **options: Any
+    ) -> FarmRegistration[Any]:
+        """See :meth:`broker.Broker.listen_everywhere`; the callback runs in threads."""
+        portal = self._portal
+        inside = callback if callback is None else _InThread(portal, callback)
+        made = self._broker.listen_everywhere(type, inside, **options)
+        return FarmRegistration(portal, portal.call(made))
+
     def grant(self, name: str | Name, user: str, right: str | Right) -> Right:
         """See :meth:`broker.Broker.grant`."""
         return self._portal.call(self._broker.grant(name, user, right))
@@ -429,6 +537,10 @@ class Broker:
     def revoke(self, name: str | Name, user: str, right: str | Right) -> Right:
         """See :meth:`broker.Broker.revoke`."""
         return self._portal.call(self._broker.revoke(name, user, right))
+
+    def delete_printer(self, name: str | Name) -> Deletion:
+        """See :meth:`broker.Broker.delete_printer`."""
+        return self._portal.call(self._broker.delete_printer(name))
 
     @property
     def user(self) -> str:
@@ -442,6 +554,26 @@ class Broker:
     def servers(self) -> list[str]:
         """See :meth:`broker.Broker.servers`."""
         return self._portal.call(self._broker.servers())
+
+    def overview(self) -> list[ServerFacts]:
+        """See :meth:`broker.Broker.overview`."""
+        return self._portal.call(self._broker.overview())
+
+    def aliases(self) -> dict[str, str]:
+        """See :meth:`broker.Broker.aliases`."""
+        return self._portal.call(self._broker.aliases())
+
+    def add_alias(self, alias: str | Name, server: str | Name) -> str:
+        """See :meth:`broker.Broker.add_alias`."""
+        return self._portal.call(self._broker.add_alias(alias, server))
+
+    def remove_alias(self, alias: str | Name) -> str:
+        """See :meth:`broker.Broker.remove_alias`."""
+        return self._portal.call(self._broker.remove_alias(alias))
+
+    def forget_server(self, name: str | Name) -> list[str]:
+        """See :meth:`broker.Broker.forget_server`."""
+        return self._portal.call(self._broker.forget_server(name))
 
     def grants(self, name: str | Name | None = None) -> list[Grant]:
         """See :meth:`broker.Broker.grants`."""

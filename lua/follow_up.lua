@@ -39,7 +39,7 @@ if state == 'closed' then return { 'CLOSED', closer } end
 if state ~= 'answered' then return { 'WAITING' } end
 if owner_token ~= token then return { 'NOT_YOURS' } end
 if owner_session ~= listening then return { 'MOVED', owner_session } end
-if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', log)

@@ -8,13 +8,14 @@
 --          lease     ms that a renewal is good for
 --          layout    version of the key layout that the caller reads and writes
 --          inbox     the field of the caller's inbox in streams
--- RETURNS  OK epoch | FOREIGN what was found | LAPSED
+--          bell      PUBLISH or SPUBLISH: how bells ring here, where nobody has said so before
+-- RETURNS  OK epoch bell | FOREIGN what was found | LAPSED
 -- ATOMIC   The layout is compared, and the epoch raised, before anyone can act on either.
 
 -- @include shared/guard
 
 local meta, leases, streams = unpack(KEYS, 1, 3)
-local run, session, lease, layout, inbox = unpack(ARGV, 1, 5)
+local run, session, lease, layout, inbox, bell = unpack(ARGV, 1, 6)
 
 local kind = redis.call('TYPE', meta).ok
 if kind ~= 'none' and kind ~= 'hash' then return { 'FOREIGN', 'a ' .. kind } end
@@ -23,14 +24,14 @@ if kind == 'hash' and found ~= layout then return { 'FOREIGN', found and 'layout
 local deadline = redis.call('ZSCORE', leases, session)
 local now = milliseconds()
 if deadline and math.max(deadline, (epoch or 0) + (grace or 0)) < now then return { 'LAPSED' } end
-if deadline and tonumber(deadline) == 0 then return { 'LAPSED' } end
+if tonumber(deadline) == 0 then return { 'LAPSED' } end
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('HLEN', streams)
 redis.call('HSET', meta, 'layout', layout, 'grace', math.max(lease, grace or 0))
-redis.call('HSETNX', meta, 'bell', 'PUBLISH')
+redis.call('HSETNX', meta, 'bell', bell)
 redis.call('HSETNX', meta, 'floor', 0)
 if known ~= run then epoch = raise_epoch(meta, run, epoch, now) end
 redis.call('ZADD', leases, string.format('%.0f', now + lease), session)
 redis.call('HSETNX', streams, inbox, 0)
-return { 'OK', epoch }
+return { 'OK', epoch, redis.call('HGET', meta, 'bell') }

@@ -79,7 +79,7 @@ if state == 'open' then return { 'NOT_OFFERED' } end
 if kind == 'release' and state == 'answered' then return { 'VIOLATION' } end
 if state == 'offered' and kind == 'release' then return finish('RELEASED') end
 if state == 'offered' and kept == 'none' then return finish('OK') end
-if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', log)
@@ -111,6 +111,6 @@ end
 redis.call('XADD', log, '*', unpack(closed))
 tell(bell, inbox, streams, field, epoch, { 'to', 'source', 'token', token, unpack(closed) })
 redis.call('PEXPIRE', log, keep)
-if asked ~= channel then redis.call('PEXPIRE', asked, keep) end
+redis.call('PEXPIRE', asked, keep)
 redis.call('PEXPIRE', channel, keep)
 return { word }

@@ -41,7 +41,7 @@ if last == op then return { answer } end
 if tonumber(last) + 1 ~= tonumber(op) then return { 'GAP' } end
 if state == 'closed' then return { 'CLOSED', closer } end
 if state ~= 'open' then return { 'WAITING' } end
-if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
 local listeners = 0
 for i = 8, #KEYS, 2 do listeners = listeners + redis.call('ZCARD', KEYS[i]) end
@@ -52,8 +52,10 @@ redis.call('XLEN', log)
 redis.call('HLEN', streams)
 for i = 7, #KEYS, 2 do redis.call('XLEN', KEYS[i]) end
 redis.call('HSET', channel, 'state', 'offered', 'op', op, 'word', word)
-if kept == 'ref' then redis.call('HSET', channel, 'held', body) end
-if kept == 'ref' then redis.call('PERSIST', body) end
+if kept == 'ref' then
+  redis.call('HSET', channel, 'held', body)
+  redis.call('PERSIST', body)
+end
 local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', 'event', 'notification', 'by', 'source', 'at', at, kept, data)
 local offers = {}

@@ -17,7 +17,7 @@
 --          epoch     the epoch that the caller knows
 --          session   id of the caller's session
 --          id        the registration's id, minted by the caller
---          record    JSON object: printer, type, style, user, filter, printers, needed, buffer, session
+--          record    JSON object: printer, type, style, user, filter, printers, needed, source, buffer, session
 --          group     name of the consumer group: type:user:id
 --          right     field in grants that must hold the right that it stands on; or empty
 --          needed    mask of the right

@@ -51,7 +51,7 @@ if tonumber(last or 0) + 1 ~= tonumber(op) then return { 'GAP' } end
 if owner and owner_session ~= session then return { 'NOT_YOURS' } end
 if state == 'answered' then return { 'IN_PROGRESS' } end
 if state == 'open' then return { 'NOT_OFFERED' } end
-if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', log)

@@ -99,6 +99,6 @@ if style == 'bi' then
   redis.call('XADD', log, '*', unpack(closed))
   redis.call('PEXPIRE', log, keep)
 end
-if asked ~= channel then redis.call('PEXPIRE', asked, keep) end
+redis.call('PEXPIRE', asked, keep)
 redis.call('PEXPIRE', channel, keep)
 return { word }

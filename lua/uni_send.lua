@@ -40,7 +40,7 @@ if holder ~= session then return { 'NOT_YOURS' } end
 if last == op then return { answer } end
 if tonumber(last) + 1 ~= tonumber(op) then return { 'GAP' } end
 if state == 'closed' then return { 'CLOSED', closer } end
-if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
 local listeners, missed, reached = 0, 0, {}
 for i = 0, (#KEYS - 5) / 2 - 1 do

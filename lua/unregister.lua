@@ -1,4 +1,4 @@
--- unregister: a registration ends, by its holder, by a revoked right, or after its holder's death.
+-- unregister: a registration ends, by its holder, with the right that it stood on, or after its holder's death.
 --
 -- What a unidirectional one has not fetched is discarded (R33); dialogs that a bidirectional one
 -- was handed go on (R34).
@@ -17,7 +17,7 @@
 --          session   id of the caller's session
 --          id        the registration's id
 --          holder    the session that holds it
---          kind      unregister, revoke or run-down
+--          kind      unregister, revoke, delete (its printer was deleted) or run-down
 --          group     name of the consumer group
 --          count     printer|type
 --          inbox_field  the holder's inbox in streams
@@ -61,7 +61,6 @@ for i = 0, (#KEYS - 7) / 2 - 1 do
     floor = retire(meta, stream, room, streams, field, floor)
   end
 end
-if kind == 'revoke' then
-  tell(bell, inbox, streams, inbox_field, epoch, { 'event', 'ended', 'registration', id, 'why', 'right revoked' })
-end
+local why = kind == 'revoke' and 'right revoked' or kind == 'delete' and 'printer deleted'
+if why then tell(bell, inbox, streams, inbox_field, epoch, { 'event', 'ended', 'registration', id, 'why', why }) end
 return { 'OK' }

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.farm import Backend, Farm, MemoryBackend, RedisBackend
+from tests.cluster import RedisCluster
+from tests.farm import Backend, ClusterBackend, Farm, MemoryBackend, RedisBackend
 from tests.servers import RedisServer
 
 BACKENDS = ("memory", "redis")
+"""Where most tests run that do not look at one kind of Redis; the conformance suite adds one."""
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +21,28 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """One real Redis Cluster of three masters for the session; none of them is ever given up."""
+    with RedisCluster(node_timeout=60.0) as cluster:
+        yield cluster
+
+
+def backend_named(name: str, request: pytest.FixtureRequest) -> Backend:
+    """A backend. Real servers are started only where they are used."""
+    match name:
+        case "memory":
+            return MemoryBackend()
+        case "redis":
+            return RedisBackend(request.getfixturevalue("redis_server"))
+        case _:
+            return ClusterBackend(request.getfixturevalue("redis_cluster"))
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend in turn. The real server is started only where it is used."""
-    if request.param == "memory":
-        return MemoryBackend()
-    return RedisBackend(request.getfixturevalue("redis_server"))
+    """Each backend in turn."""
+    return backend_named(request.param, request)
 
 
 @pytest.fixture

@@ -7,20 +7,25 @@ closes, no key may be left that has neither a time to live nor a place on the pe
 from __future__ import annotations
 
 import secrets
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 from uuid import UUID
 
 import redis.asyncio
 
 from broker import BIDIRECTIONAL, Broker, Channel, Offer, Payload, Registration
 from broker.memory import MemoryRedis
+from tests.cluster import RedisCluster
 from tests.servers import RedisServer
+from workers.embedded import HOST
 
 TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01")
 OTHER_TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a02")
 PRINTER = r"\\print01\laser-3"
 OTHER_PRINTER = r"\\print01\laser-4"
 SERVER = r"\\print01"
+OTHER_SERVER = r"\\print03"
+"""On another master of three than :data:`SERVER`."""
+PRINTER_OF_OTHER_SERVER = r"\\print03\laser-3"
 PATIENCE = 10.0
 """Seconds that a test waits for what must come."""
 PERMANENT = ("meta", "opened", "grants", "servers")
@@ -80,6 +85,24 @@ class RedisBackend:
 
     def client(self) -> redis.asyncio.Redis:
         return redis.asyncio.Redis.from_url(self.server.url, protocol=2)
+
+
+class ClusterBackend:
+    """A real Redis Cluster."""
+
+    name = "cluster"
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self.cluster = cluster
+
+    def broker(self, **options: Any) -> Broker:
+        return Broker.connect(self.cluster.url, **options)
+
+    def client(self) -> redis.asyncio.Redis:
+        """One that takes the same calls, for the keys of all masters."""
+        node = self.cluster.nodes[0]
+        client = redis.asyncio.RedisCluster(HOST, node.port, protocol=2)
+        return cast(redis.asyncio.Redis, client)
 
 
 class Farm:

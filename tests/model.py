@@ -29,6 +29,9 @@ VIOLATION = "ContractViolation"
 DENIED = "AccessDenied"
 
 SOURCE = "source"
+SERVER = "server"
+RELEASE = "release"
+"""In the place of an audience: the printer was deleted, and that waits to be fetched."""
 
 
 class State(Enum):
@@ -136,13 +139,17 @@ class Registration:
     bidirectional: bool
     buffer: int
     unread: list[tuple[str, int, bytes]] = field(default_factory=list)
-    """Audience, channel, bytes; in the order of each channel."""
+    """Audience, channel, bytes; in the order of each channel. A release is of channel 0."""
+    is_released: bool = False
+    """Whether it heard of a deletion, and of nothing since."""
 
     @property
     def heads(self) -> list[tuple[int, bytes]]:
-        """What may be fetched next: the oldest of some channel."""
+        """What may be fetched next: the oldest of some channel; a release behind all before it."""
         first: dict[int, bytes] = {}
-        for _, channel, data in self.unread:
+        for audience, channel, data in self.unread:
+            if audience == RELEASE:
+                return list(first.items()) or [(channel, data)]
             first.setdefault(channel, data)
         return list(first.items())
 
@@ -188,6 +195,23 @@ class FarmModel:
         ]
         for registration in ended:
             self.unregister(registration)
+        return ended
+
+    def delete_printer(self) -> list[int]:
+        """Its channels are closed by the server, its listeners told (R65), its grants removed.
+
+        Returns the registrations that stood on these, and end.
+        """
+        for channel in self.channels.values():
+            if channel.state is not State.CLOSED:
+                self._close_by_server(channel)
+        for each in self.registrations.values():
+            if not each.bidirectional and not each.is_released:
+                each.unread.append((RELEASE, 0, b""))
+                each.is_released = True
+        users, ended = set(self.administrators), []
+        for user in users:
+            ended += self.revoke(user)
         return ended
 
     def fetch(self, registration: int, channel: int, data: bytes) -> bool:
@@ -260,6 +284,7 @@ class FarmModel:
             return FULL
         for each in reached:
             each.unread.append((audience, channel.id, data))
+            each.is_released = False
         if not listening:
             return NO_LISTENERS
         if not reached:
@@ -303,6 +328,12 @@ class FarmModel:
             owner = self._owner_of(channel)
             owner.token.drop("told")
             owner.told.append(Told("closed", reason))
+
+    def _close_by_server(self, channel: Channel) -> None:
+        self._close_by_source(channel, None)
+        channel.closer = SERVER
+        channel.token.drop("told")
+        channel.told.append(Told("closed", None))
 
     # Channels: a listener ----------------------------------------------------------------------
 

@@ -71,10 +71,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _tells_apart(item: pytest.Item) -> bool:
-    """One backend will do, and it is the real one."""
+    """One backend will do, and it is the real server."""
     parameters = getattr(item, "callspec", None)
-    on_memory = parameters is not None and parameters.params.get("backend") == "memory"
-    return not on_memory and not item.nodeid.startswith(STATIC)
+    backend = "redis" if parameters is None else parameters.params.get("backend", "redis")
+    return backend == "redis" and not item.nodeid.startswith(STATIC)
 
 
 @pytest.hookimpl(wrapper=True)

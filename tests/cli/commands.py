@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,8 +33,12 @@ class Place:
 class Process:
     """One command that runs, or ran."""
 
-    def __init__(self, words: tuple[str, ...]) -> None:
+    def __init__(
+        self, words: tuple[str, ...], command: Sequence[str] = COMMAND, cwd: Path = CHECKOUT
+    ) -> None:
         self.words = words
+        self._command = command
+        self._cwd = cwd
         self.lines: list[str] = []
         self.notes = ""
         self._process: asyncio.subprocess.Process | None = None
@@ -44,13 +48,13 @@ class Process:
     async def start(self, environment: Mapping[str, str], stdin: int) -> Self:
         """Start it. Standard input is a pipe, or the descriptor that is given."""
         self._process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+            *self._command,
             *self.words,
             stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
-            cwd=CHECKOUT,
+            cwd=self._cwd,
             limit=2**25,
         )
         assert self._process.stdout is not None
@@ -162,10 +166,19 @@ class Process:
 
 
 class Tympan:
-    """Starts commands, and cleans up after them."""
+    """Starts commands, and cleans up after them; by default those of the checkout."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        command: Sequence[str] = COMMAND,
+        cwd: Path = CHECKOUT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.url = url
+        self._command = command
+        self._cwd = cwd
+        self._environment = environment or {}
         self._processes: list[Process] = []
 
     async def start(
@@ -173,8 +186,9 @@ class Tympan:
     ) -> Process:
         """Start a command; the farm's URL is in its environment."""
         environment = os.environ | {"TYMPAN_URL": url or self.url, "NO_COLOR": "1"}
+        environment |= self._environment
         environment.pop("COLUMNS", None)
-        process = Process(words)
+        process = Process(words, self._command, self._cwd)
         self._processes.append(process)
         return await process.start(environment, stdin)
 

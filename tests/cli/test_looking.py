@@ -59,6 +59,9 @@ async def test_registrations(tympan: Tympan, place: Place, broker: Brokers) -> N
         "user": "alice",
         "all_users": False,
         "printers": True,
+        "everywhere": False,
+        "right": None,
+        "rights_source": None,
         "buffer": 100,
     }
     assert registration.id in for_people.lines[1]

@@ -52,6 +52,14 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "two ways to answer": ((*LISTEN, "--respond", "x", "--decline"), "exclude", "ARGUMENT"),
     "uni and ask": ((*LISTEN, "--style", "uni", "--ask"), "--style bi", "ARGUMENT"),
     "printers of a printer": ((*LISTEN, "--printers"), "server's name", "ARGUMENT"),
+    "nowhere to listen": (
+        ("listen", "--type", TYPE, "--as", "alice"),
+        "NAME, or --everywhere",
+        "ARGUMENT",
+    ),
+    "a name and everywhere": ((*LISTEN, "--everywhere"), "NAME, or --everywhere", "ARGUMENT"),
+    "a printer as an alias": (("server", "alias", NAME, "print01"), "is a printer", "NAME"),
+    "a server that is none": (("server", "forget", "a b"), "no DNS name", "NAME"),
     "count of nothing": ((*LISTEN, "--count", "0"), "0", "ARGUMENT"),
     "unknown right": (("grant", NAME, "carol", "fly"), "known: administer", "ARGUMENT"),
     "a server's right on a printer": (

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.conftest import ALL_BACKENDS
 from tests.conformance.rules import LATER, RULES, SECTIONS
-from tests.conftest import BACKENDS
 
-REAL = frozenset({"real_farm", "redis_server"})
-"""Fixtures of tests that run on the real server only."""
+ALONE = {"real_farm": "redis", "redis_server": "redis", "redis_cluster": "cluster"}
+"""Fixtures of tests that run on one backend only."""
 WIDTH = 100
 """Columns of the table where there is no terminal."""
 
@@ -55,7 +55,7 @@ class Tally:
 
     def lines(self, width: int) -> Iterator[str]:
         """The report: a table, what is not in this release, and the count."""
-        columns = "".join(f"  {backend:>6}" for backend in BACKENDS)
+        columns = "".join(f"  {backend:>6}" for backend in ALL_BACKENDS)
         yield "Rules of print notification, counted for each backend"
         for title, rules in SECTIONS.items():
             due = [number for number in rules if number not in LATER]
@@ -63,7 +63,7 @@ class Tally:
                 yield ""
                 yield f"{title:<{width - len(columns)}}{columns}"
             for number in due:
-                cells = "".join(f"  {self._cell(number, backend)}" for backend in BACKENDS)
+                cells = "".join(f"  {self._cell(number, backend)}" for backend in ALL_BACKENDS)
                 yield f"{_rule(number, width - len(columns))}{cells}"
         yield ""
         yield "Not in this release"
@@ -85,9 +85,9 @@ def held_for(item: pytest.Item, mark: pytest.Mark) -> tuple[str, ...]:
         return (callspec.params["backend"],)
     if mark.kwargs["on"] is not None:
         return (mark.kwargs["on"],)
-    if REAL.intersection(getattr(item, "fixturenames", ())):
-        return ("redis",)
-    return BACKENDS
+    fixtures = getattr(item, "fixturenames", ())
+    alone = {backend for fixture, backend in ALONE.items() if fixture in fixtures}
+    return tuple(alone) or ALL_BACKENDS
 
 
 def _rule(number: int, width: int) -> str:

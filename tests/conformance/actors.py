@@ -177,10 +177,10 @@ async def all_heard(farm: Farm, source: Broker, *listeners: Broker) -> None:
 async def die(farm: Farm, broker: Broker) -> None:
     """The process behind a broker dies: it ends nothing, tells nobody, renews no lease."""
     farm.brokers.remove(broker)
+    await broker._sessions.close()
     for server in broker._servers.values():
         await server.close()
-    await broker._bells.close()
-    await broker._link.close()
+    await broker._topology.close()
     broker._state = "closed"
 
 

@@ -1,10 +1,21 @@
-"""Every conformance test says which rules it shows."""
+"""Every conformance test says which rules it shows, and runs on every backend that there is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import BACKENDS, backend_named
+from tests.farm import Backend
+
+ALL_BACKENDS = (*BACKENDS, "cluster")
+
+
+@pytest.fixture(params=ALL_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn."""
+    return backend_named(request.param, request)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -224,16 +224,7 @@ SECTIONS: dict[str, dict[int, str]] = {
     },
 }
 
-LATER: dict[int, str] = {
-    65: "printers cannot be deleted yet",
-    129: "built-in types are passed on like any other",
-    130: "built-in types are passed on like any other",
-    131: "there is no AsyncUI client yet",
-    132: "there is no AsyncUI client yet",
-    133: "there is no AsyncUI client yet",
-    134: "comes with the AsyncUI client",
-    137: "there is no farm-wide registration yet",
-}
+LATER: dict[int, str] = {}
 """Rules that this release does not have, and why."""
 
 RULES: dict[int, str] = {

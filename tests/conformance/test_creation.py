@@ -33,6 +33,7 @@ from tests.farm import (
     OTHER_TYPE,
     PATIENCE,
     PRINTER,
+    PRINTER_OF_OTHER_SERVER,
     SERVER,
     TYPE,
     Farm,
@@ -215,7 +216,7 @@ async def test_the_limit_counts_all_clients_of_one_server_and_no_other_server(fa
     await one.open_channel(PRINTER, TYPE, user="alice")
     with pytest.raises(MaxChannelCountExceeded):
         await other.open_channel(SERVER, TYPE, user="alice")
-    await other.open_channel(r"\\print02\laser-3", TYPE, user="alice")
+    await other.open_channel(PRINTER_OF_OTHER_SERVER, TYPE, user="alice")
 
 
 @rule(7)

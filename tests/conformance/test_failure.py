@@ -1,7 +1,7 @@
 """Death: the survivor is told once, with NOTIFICATION_RELEASE, and nothing comes back silently.
 
-Each test has a Redis of its own, which it may kill, restart or empty. The in-memory double is
-emptied where a real server restarts without its data.
+Each test has a Redis of its own, which it may kill, restart or empty, or the only farm on the
+Cluster meanwhile. The in-memory double is emptied where a real server restarts without its data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,9 +26,12 @@ from broker import (
     Offer,
     Settings,
 )
-from broker._connect import Connector, UrlConnector
+from broker._address import Address, Dialer
+from broker._cluster import Cluster
+from broker._connect import Direct, Maker
 from broker._end import End
 from broker._scripts import REGISTER
+from broker._topology import Single, Topology
 from broker.errors import (
     AccessDenied,
     ChannelAcquired,
@@ -53,14 +57,16 @@ from tests.conformance.actors import (
     sessions,
     state,
 )
+from tests.conformance.conftest import ALL_BACKENDS
 from tests.conformance.rules import rule
-from tests.conftest import BACKENDS
+from tests.conftest import backend_named
 from tests.farm import (
     PATIENCE,
     PRINTER,
     SERVER,
     TYPE,
     Backend,
+    ClusterBackend,
     Farm,
     MemoryBackend,
     RedisBackend,
@@ -72,11 +78,11 @@ QUICK: dict[str, Any] = SHORT | {"retry_least": 0.05, "retry_most": 0.2}
 RELEASE = (None, 0, NOTIFICATION_RELEASE)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=ALL_BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each backend in turn, its Redis for this test alone."""
-    if request.param == "memory":
-        yield MemoryBackend()
+    """Each backend in turn, a single Redis for this test alone."""
+    if request.param != "redis":
+        yield backend_named(request.param, request)
         return
     with RedisServer() as server:
         yield RedisBackend(server)
@@ -99,6 +105,9 @@ async def forgetful_farm() -> AsyncIterator[Farm]:
 
 
 def redis_server(farm: Farm) -> RedisServer:
+    """The Redis process that has the tests' print server."""
+    if isinstance(farm.backend, ClusterBackend):
+        return farm.backend.cluster.node_of(server_key(farm, "meta"))
     assert isinstance(farm.backend, RedisBackend)
     return farm.backend.server
 
@@ -108,8 +117,11 @@ async def restart(farm: Farm) -> None:
     if isinstance(farm.backend, MemoryBackend):
         await farm.client.flushall()
         return
-    await asyncio.to_thread(redis_server(farm).kill)
-    await asyncio.to_thread(redis_server(farm).restart)
+    server = redis_server(farm)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.restart)
+    if isinstance(farm.backend, ClusterBackend):
+        await asyncio.to_thread(farm.backend.cluster.await_agreement)
 
 
 def server_key(farm: Farm, name: str) -> str:
@@ -483,17 +495,20 @@ class Watched:
     def __init__(self, farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = Settings.of(namespace=farm.namespace, **QUICK)
         backend = farm.backend
-        self._inner: Connector
+        self._inner: Maker | Dialer
+        self._cluster: Address | None = None
         if isinstance(backend, MemoryBackend):
             self._inner = backend.redis
+        elif isinstance(backend, ClusterBackend):
+            self._cluster = Address.parse(backend.cluster.url, self.settings)
+            self._inner = self._cluster.redis
         else:
-            self._inner = UrlConnector(redis_server(farm).url, self.settings)
-        self.url = self._inner.url
+            self._inner = Address.parse(redis_server(farm).url, self.settings).redis
         self.asked_at: list[float] = []
         self._monkeypatch = monkeypatch
 
-    def connection(self) -> Any:
-        made = self._inner.connection()
+    def connection(self, *node: Any) -> Any:
+        made = self._inner.connection(*node)
         pack = made.pack_command
 
         def noting(*command: Any) -> Any:
@@ -505,7 +520,13 @@ class Watched:
         return made
 
     async def broker(self, farm: Farm, user: str = "alice") -> Broker:
-        broker = Broker(self, self.settings, user=user)
+        def topology(settings: Settings, *ears: Any) -> Topology:
+            if self._cluster is not None:
+                watched: Any = self
+                return Cluster(replace(self._cluster, redis=watched), settings, *ears)
+            return Single(Direct(self, "watched", settings), settings, *ears)
+
+        broker = Broker(topology, self.settings, user=user)
         await broker.start()
         farm.brokers.append(broker)
         return broker
@@ -517,10 +538,8 @@ class Watched:
 
 async def forget_and_refuse(farm: Farm) -> None:
     """Redis forgets everything, and has a key of another kind where registrations are counted."""
-    async with farm.client.pipeline(transaction=True) as both:
-        both.flushall()
-        both.set(server_key(farm, "counts"), "not a hash")
-        await both.execute()
+    both = "redis.call('FLUSHALL') redis.call('SET', KEYS[1], 'not a hash')"
+    await farm.client.eval(both, 1, server_key(farm, "counts"))
 
 
 @rule(125)
@@ -539,7 +558,7 @@ async def test_failing_registrations_are_tried_again_after_growing_pauses(
     assert all(pause <= most + 1 for pause in watched.pauses), "above the longest pause"
     await farm.client.delete(server_key(farm, "counts"))
     await eventually(lambda: standing(farm, 1), "the registration")
-    assert registration.is_registered
+    await eventually(lambda: registration.is_registered, "its client to know")
     source = await farm.broker("spooler", **QUICK)
     pages = await source.open_channel(PRINTER, TYPE, user="alice")
     assert await pages.send(b"page 1") == S_OK

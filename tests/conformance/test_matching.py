@@ -19,10 +19,16 @@ from broker.errors import AccessDenied, InvalidArgument
 from broker.results import NO_LISTENERS, S_OK
 from tests.conformance.listening import both_styles, heard_before, notified
 from tests.conformance.rules import rule
-from tests.farm import OTHER_PRINTER, OTHER_TYPE, PRINTER, SERVER, TYPE, Farm
-
-OTHER_SERVER = r"\\print02"
-PRINTER_OF_OTHER_SERVER = r"\\print02\laser-3"
+from tests.farm import (
+    OTHER_PRINTER,
+    OTHER_SERVER,
+    OTHER_TYPE,
+    PRINTER,
+    PRINTER_OF_OTHER_SERVER,
+    SERVER,
+    TYPE,
+    Farm,
+)
 
 
 async def channel_to(

@@ -36,7 +36,16 @@ from broker.results import ALREADY_UNREGISTERED, NO_LISTENERS, NOT_REGISTERED, S
 from tests.conformance.actors import Recorder, eventually
 from tests.conformance.listening import both_styles, heard_before, notified, parked
 from tests.conformance.rules import rule
-from tests.farm import OTHER_PRINTER, OTHER_TYPE, PATIENCE, PRINTER, SERVER, TYPE, Farm
+from tests.farm import (
+    OTHER_PRINTER,
+    OTHER_SERVER,
+    OTHER_TYPE,
+    PATIENCE,
+    PRINTER,
+    SERVER,
+    TYPE,
+    Farm,
+)
 
 MALFORMED = (
     "",
@@ -202,7 +211,7 @@ async def test_all_users_without_a_name_needs_administer_rights_on_the_server(fa
     listener = await farm.broker("alice", server="print01")
     await assert_all_users_denied(farm, listener, None)
     await listener.grant(PRINTER, "alice", "all")
-    await listener.grant(r"\\print02", "alice", "all")
+    await listener.grant(OTHER_SERVER, "alice", "all")
     await listener.grant(SERVER, "alice", "enumerate")
     await assert_all_users_denied(farm, listener, None)
     await assert_all_users_denied(farm, listener, SERVER)

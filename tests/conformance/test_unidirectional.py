@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from broker import ALL_USERS, BIDIRECTIONAL, Notification, Registration, Result, Settings
+from broker import (
+    ALL_USERS,
+    BIDIRECTIONAL,
+    NOTIFICATION_RELEASE,
+    Notification,
+    Registration,
+    Result,
+    Settings,
+)
 from broker.errors import (
     CallAlreadyParked,
     ChannelAlreadyClosed,
@@ -418,3 +426,44 @@ async def test_only_its_source_closes_a_unidirectional_channel(farm: Farm) -> No
         await channel.send(b"too late")
     assert refused.value.result.hresult == 0x80040008
     assert recorder.closed == [], "and no listener is told"
+
+
+@rule(65)
+async def test_the_printers_deletion_ends_a_parked_fetch_with_a_release(farm: Farm) -> None:
+    source, listener = await farm.broker("spooler"), await farm.broker("alice")
+    registration = await listener.register(PRINTER, TYPE)
+    elsewhere = await listener.register(OTHER_PRINTER, TYPE)
+    fetching = await parked(registration.fetch(PATIENCE))
+    still_fetching = await parked(elsewhere.fetch(PATIENCE))
+    await source.delete_printer(PRINTER)
+    release = await fetching
+    assert isinstance(release, Notification)
+    assert release.is_release
+    assert release.acquire_data() == (None, 0, NOTIFICATION_RELEASE)
+    release.release_data()
+    assert registration.is_registered, "the object stays registered"
+
+    channel = await source.open_channel(PRINTER, TYPE, user="alice")
+    assert await channel.send(b"a printer of that name") == S_OK
+    assert (await notified(registration)).data == b"a printer of that name"
+    await (await source.open_channel(OTHER_PRINTER, TYPE, user="alice")).send(b"last")
+    other = await still_fetching
+    assert isinstance(other, Notification)
+    assert other.data == b"last", "another printer was not deleted"
+
+
+@rule(65, 51)
+async def test_a_callback_is_told_of_the_deletion_behind_what_was_sent(farm: Farm) -> None:
+    source, listener = await farm.broker("spooler"), await farm.broker("alice")
+    recorder = Recorder()
+    await listener.listen(PRINTER, TYPE, recorder)
+    channel = await source.open_channel(PRINTER, TYPE, user="alice")
+    bodies = numbered(6)
+    for body in bodies:
+        assert await channel.send(body) == S_OK
+    await source.delete_printer(PRINTER)
+    await recorder.until(notified=len(bodies) + 1)
+    assert recorder.bodies == [*bodies, None]
+    assert recorder.notified[-1].is_release
+    assert recorder.handle is None
+    assert recorder.closed == []

@@ -7,20 +7,16 @@ project depends on is borrowed from the environment that runs the tests.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.packaging.conftest import CHECKOUT, environment, run
 from tests.servers import RedisServer
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
 
 DIALOG = """
@@ -51,30 +47,6 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """What the command says; with what it complained about when it fails."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, CHECKOUT)
-    (built,) = folder.glob("*.whl")
-    return built
-
-
 @pytest.fixture(scope="module")
 def names(wheel: Path) -> set[str]:
     """Files of the wheel, without its own metadata."""
@@ -86,15 +58,7 @@ def names(wheel: Path) -> set[str]:
 def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an environment, ``env``, into which the wheel was installed."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    venv.create(folder / "env", with_pip=False, symlinks=True)
-    python = folder / "env" / "bin" / "python"
-    run(
-        *(sys.executable, "-m", "pip", "--python", python, "install"),
-        *("--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", wheel),
-    )
-    (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
-    borrowed = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    (packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n", encoding="utf-8")
+    environment(folder, wheel)
     return folder
 
 

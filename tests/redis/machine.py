@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from broker import BIDIRECTIONAL, Broker, Channel, Offer, Payload, Registration
+from broker import BIDIRECTIONAL, Broker, Channel, Notification, Offer, Payload, Registration
 from broker._keys import EVERYONE, Audience, Keys, channel_audiences
 from broker._scripts import Call
-from broker.errors import TympanError
+from broker.errors import RegistrationEnded, TympanError
 from broker.names import Name
 from broker.results import Result
 from tests import model
@@ -42,15 +42,16 @@ class Repeated:
         self.on = False
         self.wrong: list[str] = []
         """Second answers that were not the first ones."""
-        self._run: Callable[..., Awaitable[list[Any]]] = broker._link.run
-        broker._link.run = self.run  # type: ignore[method-assign]
+        link = broker._topology.link("")
+        self._run: Callable[..., Awaitable[list[Any]]] = link.run
+        link.run = self.run  # type: ignore[method-assign]
 
-    async def run(self, call: Call, lead: Any) -> list[Any]:
+    async def run(self, call: Call, lead: Any, **options: Any) -> list[Any]:
         """In the place of the link's own method."""
-        first = await self._run(call, lead)
+        first = await self._run(call, lead, **options)
         if not self.on or call.script.name in self.FIRST_ANSWER_ONLY or "run-down" in call.args:
             return first
-        second = await self._run(call, lead)
+        second = await self._run(call, lead, **options)
         same = slice(None)
         if call.script.name == "register":
             same = slice(1)  # not: whether it was known before, and what was sent meanwhile
@@ -222,6 +223,19 @@ class Machine(RuleBasedStateMachine):
 
     def number(self, id_: str) -> int:
         return next(number for number, channel in self.channels.items() if channel.id == id_)
+
+    async def parts(self, known: model.Registration) -> None:
+        """It ends with its printer; a unidirectional one after what it heard, a release last."""
+        registration = self.registrations[known.id]
+        await eventually(partial(has_ended, registration), f"the end of {known}")
+        left = list(known.unread)
+        while left:
+            told = await registration.fetch(PATIENCE)
+            assert isinstance(told, Notification)
+            left.pop()
+            assert told.is_release or left, "a release is the last that it hears"
+        with pytest.raises(RegistrationEnded, match="printer deleted"):
+            await registration.fetch(PATIENCE)
 
     async def room_written(self, known: model.Registration) -> None:
         """Senders find the room that the model's buffers have; perhaps not at once."""

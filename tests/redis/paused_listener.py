@@ -1,7 +1,7 @@
 """A listener in a process of its own, which a test can freeze: ``... URL NAMESPACE LEASE``.
 
 It says what happens to it, a line at a time, and answers the question it was offered when a line
-comes on its standard input.
+comes on its standard input: channel, registration, body.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ async def main(url: str, namespace: str, lease: float) -> None:
         registration = await broker.register(PRINTER, TYPE, style=BIDIRECTIONAL)
         server = await broker.server(PRINTER)
         say("registered", session=server.session, registration=registration.id)
-        offers: dict[str, Offer[Any]] = {}
+        offers: dict[tuple[str, str], Offer[Any]] = {}
 
         async def listen() -> None:
             async for offer in registration:
-                offers[offer.id] = offer
+                offers[offer.id, registration.id] = offer
                 say("offered", channel=offer.id, registration=registration.id)
 
         listening = asyncio.create_task(listen())
         while line := await asyncio.to_thread(sys.stdin.readline):
-            channel, body = line.split()
+            channel, made, body = line.split()
             try:
-                await offers[channel].respond(body)
+                await offers[channel, made].respond(body)
             except TympanError as error:
                 say("refused", error=type(error).__name__, lapses=server.lapses)
             else:

@@ -9,6 +9,7 @@ from typing import Any
 import redis.asyncio
 
 from broker import BIDIRECTIONAL, Broker, Channel, Notification, Offer, Registration
+from broker._bells import Bells
 from broker._keys import Keys
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
 from tests.proxy import Proxy
@@ -29,6 +30,13 @@ class BehindProxy(RedisBackend):
 
     def broker(self, **options: Any) -> Broker:
         return Broker.connect(self.proxy.url, **options)
+
+
+def bells_of(broker: Broker) -> Bells:
+    """The subscription of a broker on one Redis."""
+    bells = broker._topology.bells
+    assert isinstance(bells, Bells)
+    return bells
 
 
 class Scene:

@@ -69,6 +69,26 @@ async def test_a_listener_for_all_users_needs_the_grants(confined: RedisServer) 
         await listener.register(PRINTER, TYPE, user_filter=ALL_USERS)
 
 
+async def test_a_listeners_credential_deletes_no_printer(confined: RedisServer) -> None:
+    """Who may not give rights may not take away the printer that they are for."""
+    async with (
+        Broker.connect(url(confined, "print01"), user="spooler") as source,
+        Broker.connect(url(confined, "helpdesk"), user="desk") as listener,
+    ):
+        alerts = await listener.register(PRINTER, TYPE)
+        with pytest.raises(RedisRefused):
+            await listener.delete_printer(PRINTER)
+        channel = await source.open_channel(PRINTER, TYPE, user="desk")
+        with pytest.raises(RedisRefused):
+            await listener.delete_printer(PRINTER)
+        await channel.send(b"still here")
+        found = await alerts.fetch(PATIENCE)
+        assert getattr(found, "data", None) == b"still here"
+        assert (await source.delete_printer(PRINTER)).told == 1
+        found = await alerts.fetch(PATIENCE)
+        assert getattr(found, "is_release", False)
+
+
 async def test_a_print_hosts_credential_stays_on_its_server(confined: RedisServer) -> None:
     async with Broker.connect(url(confined, "print01"), user="spooler") as source:
         with pytest.raises(RedisRefused):

@@ -24,7 +24,7 @@ from broker.results import S_OK
 from tests.conformance.actors import eventually
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.proxy import Proxy
-from tests.redis.scenes import BehindProxy
+from tests.redis.scenes import BehindProxy, bells_of
 from tests.servers import RedisServer
 
 SETTINGS = {"lease": 30.0, "resync": 0.1, "reply_timeout": 0.3, "buffer": 100_000}
@@ -54,7 +54,8 @@ class Disturbed(Farm):
         return broker
 
     def _muffle(self, broker: Broker, share: float) -> None:
-        ring = broker._bells._on_ring
+        bells = bells_of(broker)
+        ring = bells._on_ring
 
         def perhaps(channel: str, payload: bytes) -> None:
             if self._random.random() < share:
@@ -62,7 +63,7 @@ class Disturbed(Farm):
             else:
                 ring(channel, payload)
 
-        broker._bells._on_ring = perhaps
+        bells._on_ring = perhaps
 
     @contextlib.asynccontextmanager
     async def trouble(self) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from broker import BIDIRECTIONAL, Broker
 from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm
+from tests.redis.scenes import bells_of
 
 
 async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Farm) -> None:
@@ -30,7 +31,7 @@ async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Far
 
 def deaf(broker: Broker) -> None:
     """No bell reaches this process any more."""
-    broker._bells._on_ring = lambda *_: None
+    bells_of(broker)._on_ring = lambda *_: None
 
 
 async def test_a_session_ends_also_in_an_epoch_that_it_did_not_know(real_farm: Farm) -> None:

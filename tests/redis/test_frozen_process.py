@@ -26,16 +26,25 @@ class Child:
 
     async def said(self, event: str) -> dict[str, Any]:
         """The next thing that it says, which must be this."""
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
-        said: dict[str, Any] = json.loads(line)
-        assert said["event"] == event, said
+        (said,) = await self.said_each(event)
         return said
 
-    def told(self, channel: str, body: str) -> None:
-        """Have it answer."""
+    async def said_each(self, *events: str) -> list[dict[str, Any]]:
+        """The next things that it says, which must be these, in any order."""
+        assert self._process.stdout is not None
+        said: dict[str, dict[str, Any]] = {}
+        for _ in events:
+            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
+            fact: dict[str, Any] = json.loads(line)
+            said[fact["event"]] = fact
+        assert set(said) == set(events)
+        return [said[event] for event in events]
+
+    def told(self, offered: dict[str, Any], body: str) -> None:
+        """Have it answer what it was offered."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{channel} {body}\n".encode())
+        line = f"{offered['channel']} {offered['registration']} {body}\n"
+        self._process.stdin.write(line.encode())
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -77,8 +86,9 @@ async def test_a_process_that_slept_past_its_lease_finds_its_dialog_over(
     async with child(real_farm, redis_server.url, LEASE) as listener:
         registered = await listener.said("registered")
         channel = await real_farm.question(source)
-        assert (await listener.said("offered"))["channel"] == channel.id
-        listener.told(channel.id, "yes")
+        offered = await listener.said("offered")
+        assert offered["channel"] == channel.id
+        listener.told(offered, "yes")
         await listener.said("answered")
         assert (await channel.response(PATIENCE)).data == b"yes"
         await channel.send(b"sure?")
@@ -87,7 +97,7 @@ async def test_a_process_that_slept_past_its_lease_finds_its_dialog_over(
         await leases_pass(real_farm.client, 2, LEASE)
         await source.run_down(PRINTER)
         await is_released(channel)
-        listener.told(channel.id, "late")
+        listener.told(offered, "late")
         listener.thaw()
 
         refused = await listener.said("refused")
@@ -99,7 +109,7 @@ async def test_a_process_that_slept_past_its_lease_finds_its_dialog_over(
         offered = await listener.said("offered")
         assert offered["channel"] == again.id, "it registered again by itself"
         assert offered["registration"] != registered["registration"]
-        listener.told(again.id, "here")
+        listener.told(offered, "here")
         await listener.said("answered")
         assert (await again.response(PATIENCE)).data == b"here"
 
@@ -112,16 +122,16 @@ async def test_a_process_that_slept_past_its_lease_does_not_win_a_race(
     async with child(real_farm, redis_server.url, LEASE) as listener:
         await listener.said("registered")
         channel = await real_farm.question(source)
-        await listener.said("offered")
+        offered = await listener.said("offered")
         listener.freeze()
         await leases_pass(real_farm.client, 2, LEASE)
-        listener.told(channel.id, "late")
+        listener.told(offered, "late")
         listener.thaw()
-        refused = await listener.said("refused")
+        refused, again = await listener.said_each("refused", "offered")
         assert refused["error"] in ("SessionLapsed", "ChannelAlreadyClosed")
         assert refused["lapses"] == 1
-        assert (await listener.said("offered"))["channel"] == channel.id, "it is still open"
-        listener.told(channel.id, "now")
+        assert again["channel"] == channel.id, "it is still open"
+        listener.told(again, "now")
         await listener.said("answered")
         response = await channel.response(PATIENCE)
         assert response.data == b"now"

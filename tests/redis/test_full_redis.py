@@ -17,7 +17,15 @@ from broker.results import NO_LISTENERS, S_OK
 from tests.dump import unchanged
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
 from tests.proxy import Proxy
-from tests.redis.scenes import QUIET, BehindProxy, Scene, heard, leases_pass, until
+from tests.redis.scenes import (
+    QUIET,
+    BehindProxy,
+    Scene,
+    heard,
+    is_released,
+    leases_pass,
+    until,
+)
 from tests.servers import RedisServer
 from workers.embedded import HOST
 
@@ -116,6 +124,7 @@ FREEING: dict[str, Use] = {
     "unregister": lambda scene: scene.one_way.unregister(),
     "unregister from questions": lambda scene: scene.two_way.unregister(),
     "revoke a right": lambda scene: scene.source.revoke(PRINTER, "bob", "use"),
+    "delete the printer": lambda scene: scene.source.delete_printer(PRINTER),
 }
 
 
@@ -158,6 +167,35 @@ async def test_the_other_end_is_told_of_a_close_on_a_full_redis(
     assert closing is not None
     assert closing.reason.data == b"thanks"
     assert (final.data, final.is_final) == (b"final", True)
+
+
+async def test_everybody_is_told_that_a_printer_is_gone_on_a_full_redis(
+    farm: Farm, server: RedisServer
+) -> None:
+    scene = await Scene.set(farm)
+    everyones = await scene.source.register(PRINTER, TYPE)
+    with full(server):
+        deletion = await scene.listener.delete_printer(PRINTER)
+        assert (deletion.channels, deletion.told, deletion.grants) == (4, 2, 1)
+        for end in (scene.used, scene.fresh, scene.asked, scene.answered, scene.question):
+            await is_released(end)
+        for registration in (scene.one_way, everyones):
+            found = await registration.fetch(PATIENCE)
+            assert getattr(found, "is_release", False)
+
+
+async def test_a_new_epoch_begins_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
+    """As after a restart with its data: what makes room is done there, too."""
+    source = await farm.broker(**QUIET)
+    channel = await source.open_channel(PRINTER, TYPE, style=BIDIRECTIONAL)
+    await channel.send(b"continue?")
+    on = await source.server(PRINTER)
+    before = on.epoch
+    await farm.client.hset(on.keys.meta, "run", "another")
+    with full(server):
+        assert await channel.close() == S_OK
+    assert int(on.epoch) > int(before)
+    assert await source.channels() == []
 
 
 async def test_the_living_stay_alive_on_a_full_redis(farm: Farm, server: RedisServer) -> None:

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from broker import BIDIRECTIONAL, PER_USER, UNIDIRECTIONAL, Broker, Channel, Right, Style
+from broker import (
+    ALL_USERS,
+    BIDIRECTIONAL,
+    PER_USER,
+    UNIDIRECTIONAL,
+    Broker,
+    Channel,
+    Registration,
+    Right,
+    Style,
+)
 from broker import _scripts as scripts
 from broker._keys import Audience
 from broker._scripts import SCRIPTS, Script
@@ -23,13 +33,14 @@ from broker.errors import (
     ContractViolation,
     OutcomeUnknown,
     RedisUnreachable,
+    RegistrationEnded,
     ResponseTimeout,
     WaitingForResponse,
 )
 from broker.results import LOST_THE_RACE, S_OK
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.proxy import Proxy
-from tests.redis.scenes import BehindProxy, Scene, heard, until
+from tests.redis.scenes import BehindProxy, Scene, heard, is_released, until
 from tests.servers import RedisServer
 from workers.embedded import HOST
 
@@ -384,6 +395,46 @@ async def _has_dropped(proxy: Proxy) -> bool:
 
 async def _is_cut(proxy: Proxy) -> bool:
     return proxy.connections == 0
+
+
+# Deletions --------------------------------------------------------------------------------------
+
+
+async def with_an_administrator(scene: Scene) -> Registration[Any]:
+    """A registration that stands on a grant of the printer."""
+    await scene.source.grant(PRINTER, "carol", "administer")
+    return await scene.listener.register(PRINTER, TYPE, user="carol", user_filter=ALL_USERS)
+
+
+async def all_was_told_once(scene: Scene, everyones: Registration[Any]) -> None:
+    for registration in (scene.one_way, everyones):
+        found = await registration.fetch(PATIENCE)
+        assert getattr(found, "is_release", False)
+        assert registration.unread == 0, "it came once"
+    with pytest.raises(RegistrationEnded, match="printer deleted"):
+        await everyones.fetch(PATIENCE)
+    assert scene.one_way.is_registered
+    for end in (scene.used, scene.fresh, scene.asked, scene.answered, scene.question, scene.owned):
+        await is_released(end)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [scripts.SERVER_CLOSE, scripts.DELETE_PRINTER, scripts.GRANT, scripts.UNREGISTER],
+    ids=lambda script: script.name,
+)
+async def test_a_deletion_one_of_whose_replies_is_lost_is_one_deletion(
+    farm: Farm, proxy: Proxy, onlooker: Broker, script: Script
+) -> None:
+    scene = await Scene.set(farm)
+    everyones = await with_an_administrator(scene)
+    proxy.lose_reply_to(script.sha.encode())
+    deletion = await scene.source.delete_printer(PRINTER)
+    assert proxy.dropped == 1, "a reply was lost on the way"
+    assert (deletion.channels, deletion.told, deletion.ended, deletion.grants) == (4, 2, 1, 2)
+    await all_was_told_once(scene, everyones)
+    for channel in (scene.fresh, scene.asked, scene.answered):
+        await _is_closed_once(channel, onlooker)
 
 
 # What is left over ------------------------------------------------------------------------------

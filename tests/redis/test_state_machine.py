@@ -120,6 +120,25 @@ class FarmMachine(Machine):
 
         assert self.step(process, revoke(), twice=twice) == model.OK
 
+    @precondition(lambda self: self.calm > CALM)
+    @rule(pick=picks, twice=again)
+    def delete_printer(self, pick: int, twice: bool) -> None:
+        """R65: both ends of its channels and whoever listens one way are told, and nobody twice."""
+        self.calm = 0
+        process = self.pick_process(pick)
+        known = dict(self.model.registrations)
+        ended = self.model.delete_printer()
+
+        async def delete() -> None:
+            await self.processes[process].broker.delete_printer(PRINTER)
+            for number in ended:
+                await self.parts(known[number])
+            for each in self.model.registrations.values():
+                if not each.bidirectional:
+                    await self.room_written(each)
+
+        assert self.step(process, delete(), twice=twice) == model.OK
+
     @precondition(lambda self: self.standing(bidirectional=False))
     @rule(pick=picks, count=st.integers(1, 4), twice=again)
     def fetch(self, pick: int, count: int, twice: bool) -> None:
@@ -133,7 +152,8 @@ class FarmMachine(Machine):
                 notification = await self.registrations[number].fetch(PATIENCE)
                 assert notification is not None
                 assert not isinstance(notification, Offer)
-                channel, data = self.number(notification.channel), notification.data or b""
+                data = notification.data or b""
+                channel = 0 if notification.is_release else self.number(notification.channel)
                 assert self.model.fetch(number, channel, data), (
                     f"{data!r} of channel {channel} is out of order, or came twice"
                 )

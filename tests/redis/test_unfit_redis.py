@@ -212,8 +212,8 @@ async def test_a_call_waits_while_redis_loads() -> None:
     loads = iter([False, True, True, True])
 
     def answer(command: list[bytes]) -> bytes | None:
-        if command[0] == b"SMEMBERS":
-            return b"*1\r\n$7\r\nprint01\r\n"
+        if command[0] == b"HGETALL":
+            return b"*2\r\n$7\r\nprint01\r\n$7\r\nprint01\r\n"
         if command[0] == b"PING" and next(loads, False):
             return LOADING
         return speak(command)

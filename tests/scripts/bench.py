@@ -217,15 +217,41 @@ class Bench:
     ) -> Call:
         return _calls.listener_close(self.keys, handle or self.handle(), op, kind, KEEP, reason)
 
+    # Printers ------------------------------------------------------------------------------------
+
+    def server_close(
+        self,
+        channel: str = "c",
+        *,
+        holder: str = "",
+        listening: str = "",
+        asked: str | None = None,
+        style: Style = BIDIRECTIONAL,
+    ) -> Call:
+        route = self.route(channel)
+        if style is UNIDIRECTIONAL:
+            route = Route.of(self.keys, channel, "", ALICE, ())
+        holder = holder or self.source.session
+        return _calls.server_close(self.keys, route, holder, listening, KEEP, asked)
+
+    def delete_printer(self, deletion: str = "d", part: int = 0) -> Call:
+        audiences = self.plan(UNIDIRECTIONAL).audiences
+        return _calls.delete_printer(self.keys, deletion, part, "", audiences)
+
     # Registrations -------------------------------------------------------------------------------
 
     def plan(
-        self, style: Style = BIDIRECTIONAL, user: str = ALICE, *, all_users: bool = False
+        self,
+        style: Style = BIDIRECTIONAL,
+        user: str = ALICE,
+        *,
+        all_users: bool = False,
+        source: str = "",
     ) -> RegistrationPlan:
         """What a registration asks for."""
         return RegistrationPlan(
             NAME, TYPE, style, user, UserFilter(int(all_users)), False,
-            1 if all_users else 0,
+            1 if all_users else 0, source,
         )  # fmt: skip
 
     def register(
@@ -235,11 +261,12 @@ class Bench:
         style: Style = BIDIRECTIONAL,
         user: str = ALICE,
         all_users: bool = False,
+        source: str = "",
         buffer: int = 2,
         limit: int = 100,
         session: str = "",
     ) -> Call:
-        plan = self.plan(style, user, all_users=all_users)
+        plan = self.plan(style, user, all_users=all_users, source=source)
         session = session or self.listener.session
         return _calls.register(
             self.keys, session, registration, plan, {"session": session}, limit,

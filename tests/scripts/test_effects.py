@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from broker import UNIDIRECTIONAL, _calls
 from broker._entries import read_bell
 from broker._keys import inbox_field
@@ -19,7 +21,7 @@ from tests.scripts.bench import ADMINISTRATORS, BOARD, EVERYBODYS, MINE, Bench, 
 
 
 async def test_hello_begins_a_session(bench: Bench) -> None:
-    call = _calls.hello(bench.keys, "new", 1000)
+    call = _calls.hello(bench.keys, "new", 1000, "PUBLISH")
     assert await bench.does(bench.source, call) == {
         "leases": {"new": "alive"},
         "streams": {"to:new": "0"},
@@ -27,7 +29,7 @@ async def test_hello_begins_a_session(bench: Bench) -> None:
 
 
 async def test_the_longest_lease_is_everybodys_grace(bench: Bench) -> None:
-    call = _calls.hello(bench.keys, "new", 70_000)
+    call = _calls.hello(bench.keys, "new", 70_000, "PUBLISH")
     changes = await bench.does(bench.source, call)
     assert changes["meta"] == {"grace": "70000"}
 
@@ -35,7 +37,7 @@ async def test_the_longest_lease_is_everybodys_grace(bench: Bench) -> None:
 async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
     meta: Any = await bench.farm.client.hgetall(bench.keys.meta)
     await bench.clear()
-    changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000))
+    changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
     epoch = changes["meta"].pop("epoch")
     assert int(epoch) >= int(bench.source.epoch), "it begins now"
     assert changes == {
@@ -48,16 +50,24 @@ async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("bell", ["PUBLISH", "SPUBLISH"])
+async def test_the_first_hello_says_how_bells_ring(bench: Bench, bell: str) -> None:
+    await bench.clear()
+    for mine in (bell, "PUBLISH", "SPUBLISH"):
+        answer = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000, mine))
+        assert answer[-1] == bell
+
+
 async def test_hello_keeps_what_somebody_set(bench: Bench) -> None:
     await bench.farm.client.hset(bench.keys.meta, mapping={"bell": "SPUBLISH", "floor": 7})
     await bench.farm.client.hset(bench.keys.streams, "to:new", 3)
-    changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000))
+    changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
     assert changes == {"leases": {"new": "alive"}}
 
 
 async def test_hello_to_another_redis_process_raises_the_epoch(bench: Bench) -> None:
     await bench.farm.client.hset(bench.keys.meta, "run", "another")
-    word, epoch = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000))
+    word, epoch, _ = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
     assert word == "OK"
     assert int(epoch) > int(bench.source.epoch)
     assert await bench.farm.client.hget(bench.keys.meta, "epoch") == epoch.encode()
@@ -305,13 +315,15 @@ async def test_take_after_a_denial_makes_room_from_now_on(bench: Bench) -> None:
 # Bells -----------------------------------------------------------------------------------------
 
 
-async def test_a_bell_carries_what_was_added_unless_it_is_large(bench: Bench) -> None:
+async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> None:
     await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=9)))
     async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
         await bells.subscribe(bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]))
-        for op, size in ((1, 100), (2, 4000), (3, 4200)):
-            await bench.done((bench.source, bench.uni_send(op, body("x" * size))))
+        rest = 0
+        for op, size in ((1, 0), (2, 100), (3, 4096), (4, 4097)):
+            data = "x" * max(0, size - rest)
+            await bench.done((bench.source, bench.uni_send(op, body(data))))
             message = None
             while message is None:
                 message = await bells.get_message(timeout=5)
@@ -319,10 +331,11 @@ async def test_a_bell_carries_what_was_added_unless_it_is_large(bench: Bench) ->
             assert (id_.number, str(id_.epoch)) == (op, bench.source.epoch)
             if size > 4096:
                 assert entry is None
-            else:
-                assert entry is not None
-                assert entry.fields["body"] == b"x" * size
-                assert entry.text("channel") == "c"
+                continue
+            assert entry is not None
+            assert entry.fields["body"] == data.encode()
+            assert entry.text("channel") == "c"
+            rest = sum(len(name) + len(value) for name, value in entry.fields.items()) - len(data)
 
 
 async def test_a_bell_that_may_not_ring_undoes_nothing(bench: Bench) -> None:

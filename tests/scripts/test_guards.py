@@ -82,6 +82,16 @@ async def ready_to_listener_close(bench: Bench) -> tuple[Server, Call]:
     return bench.listener, bench.listener_close(reason=body())
 
 
+async def ready_to_server_close(bench: Bench) -> tuple[Server, Call]:
+    await bench.offered()
+    return bench.other, bench.server_close()
+
+
+async def ready_to_delete_printer(bench: Bench) -> tuple[Server, Call]:
+    await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL)))
+    return bench.other, bench.delete_printer()
+
+
 async def ready_to_register(bench: Bench) -> tuple[Server, Call]:
     return bench.listener, bench.register()
 
@@ -188,7 +198,7 @@ async def test_an_epoch_is_later_than_the_one_before_whatever_the_clock_says(ben
 
 
 def hello(bench: Bench, session: str, lease: int = 60_000) -> Call:
-    return _calls.hello(bench.keys, session, lease)
+    return _calls.hello(bench.keys, session, lease, "PUBLISH")
 
 
 @pytest.mark.parametrize(
@@ -226,9 +236,10 @@ async def test_the_late_cannot_say_hello_again(bench: Bench) -> None:
 
 async def test_the_living_may_say_hello_again(bench: Bench) -> None:
     again = hello(bench, bench.source.session)
-    assert await bench.refuses(bench.source, again) == ["OK", "E"]
+    assert await bench.refuses(bench.source, again) == ["OK", "E", "PUBLISH"]
     await bench.farm.client.zadd(bench.keys.leases, {bench.source.session: 1})
-    assert await bench.ask(bench.source, again) == ["OK", "E"], "no lease time has passed yet"
+    answer = await bench.ask(bench.source, again)
+    assert answer == ["OK", "E", "PUBLISH"], "no lease time has passed yet"
 
 
 # Registrations ---------------------------------------------------------------------------------
@@ -249,6 +260,11 @@ async def test_register_for_all_users_needs_the_right(bench: Bench) -> None:
     assert (await bench.ask(bench.listener, call))[0] == "OK"
     await bench.farm.client.hdel(bench.keys.grants, "|alice")
     assert (await bench.refuses(bench.listener, call))[0] == "OK", "it stands, until it is ended"
+
+
+async def test_register_asks_the_grants_for_no_right_that_somebody_else_gives(bench: Bench) -> None:
+    call = bench.register(all_users=True, source="a directory of users")
+    assert (await bench.ask(bench.listener, call))[0] == "OK"
 
 
 async def test_register_stops_at_the_limit(bench: Bench) -> None:
@@ -279,6 +295,15 @@ async def test_nobody_runs_down_the_registrations_of_the_living(bench: Bench) ->
     assert await bench.refuses(bench.other, run_down) == ["NOT_YOURS"]
     await bench.sweep(bench.listener)
     assert await bench.ask(bench.other, run_down) == ["OK"]
+
+
+async def test_nobody_runs_down_the_registration_of_another_holder(bench: Bench) -> None:
+    await bench.done((bench.listener, bench.register()))
+    held = bench.keys.held(bench.other.session)
+    await bench.farm.client.sadd(held, "registration:r")
+    await bench.sweep(bench.other)
+    run_down = bench.unregister(kind="run-down", holder=bench.other.session)
+    assert await bench.refuses(bench.source, run_down) == ["NOT_YOURS"]
 
 
 async def test_take_counts_what_was_taken_once(bench: Bench) -> None:

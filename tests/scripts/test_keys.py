@@ -59,6 +59,8 @@ FIRST_WRITES = {
     "take": FREEING,
     "source_close": FREEING,
     "listener_close": FREEING,
+    "server_close": FREEING,
+    "delete_printer": FREEING,
     "confirm": frozenset[str](),
 }
 """How each script's writes begin. A full Redis must go on renewing, taking, closing, sweeping and
@@ -71,6 +73,8 @@ PLACES = {
     "sources": "{s}:held:<session>",
     "dialogs": "{s}:held:<session>",
     "inbox": "{s}:to:<session>",
+    "source_inbox": "{s}:to:<session>",
+    "owner_inbox": "{s}:to:<session>",
     "body": "{s}:body:<id>",
     "asked": "{s}:body:<id>",
     "stream*": "{s}:stream:",

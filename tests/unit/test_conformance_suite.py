@@ -12,8 +12,8 @@ from types import FunctionType
 import pytest
 
 from tests.conformance.__main__ import Tally
+from tests.conformance.conftest import ALL_BACKENDS
 from tests.conformance.rules import LATER, RULES, rule
-from tests.conftest import BACKENDS
 
 SUITE = Path(__file__).parent.parent / "conformance"
 ROOT = SUITE.parent.parent
@@ -65,19 +65,19 @@ def test_a_test_cannot_name_a_rule_that_there_is_not(numbers: tuple[int, ...]) -
 def cells(tally: Tally, number: int) -> dict[str, str]:
     """What the table says of a rule on each backend."""
     (line,) = [line for line in tally.lines(100) if line.startswith(f"R{number} ")]
-    return dict(zip(BACKENDS, line.split()[-len(BACKENDS) :], strict=True))
+    return dict(zip(ALL_BACKENDS, line.split()[-len(ALL_BACKENDS) :], strict=True))
 
 
 def test_a_rule_passes_on_a_backend_when_all_its_tests_pass_there() -> None:
     tally = Tally()
-    tally.count((1, 2), BACKENDS, good=True)
+    tally.count((1, 2), ALL_BACKENDS, good=True)
     tally.count((2, 3), ("redis",), good=False)
     tally.count((2,), ("redis",), good=True)
-    assert cells(tally, 1) == dict.fromkeys(BACKENDS, "pass")
-    assert cells(tally, 2) == dict.fromkeys(BACKENDS, "pass") | {"redis": "FAIL"}
-    assert cells(tally, 3) == dict.fromkeys(BACKENDS, "-") | {"redis": "FAIL"}
-    assert cells(tally, 4) == dict.fromkeys(BACKENDS, "-")
-    assert list(tally.lines(100))[-1] == f"{2 * len(BACKENDS) - 1} passed, 2 failed"
+    assert cells(tally, 1) == dict.fromkeys(ALL_BACKENDS, "pass")
+    assert cells(tally, 2) == dict.fromkeys(ALL_BACKENDS, "pass") | {"redis": "FAIL"}
+    assert cells(tally, 3) == dict.fromkeys(ALL_BACKENDS, "-") | {"redis": "FAIL"}
+    assert cells(tally, 4) == dict.fromkeys(ALL_BACKENDS, "-")
+    assert list(tally.lines(100))[-1] == f"{2 * len(ALL_BACKENDS) - 1} passed, 2 failed"
 
 
 @pytest.mark.parametrize("width", [72, 80, 200])
@@ -129,7 +129,7 @@ def run_suite(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_runs_what_pytest_is_told_and_counts_it() -> None:
     run = run_suite("-k", "numbers_of_the_styles or limit_of_channels_is")
     assert run.returncode == 0, run.stdout
-    passed = 2 * len(BACKENDS)
+    passed = 2 * len(ALL_BACKENDS)
     assert run.stdout.splitlines()[-1] == f"{passed} passed, 0 failed"
 
 
@@ -138,7 +138,7 @@ def test_the_command_fails_with_the_rules_that_failed(tmp_path: Path) -> None:
     failing.write_text(PROBES)
     run = run_suite("-c", str(ROOT / "pyproject.toml"), str(failing), "-k", "failing_probe")
     assert run.returncode == 1, run.stdout
-    assert run.stdout.splitlines()[-1] == f"0 passed, {2 + len(BACKENDS)} failed"
+    assert run.stdout.splitlines()[-1] == f"0 passed, {2 + len(ALL_BACKENDS)} failed"
 
 
 def test_the_command_fails_where_nothing_was_run() -> None:

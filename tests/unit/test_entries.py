@@ -52,6 +52,11 @@ def test_what_is_no_id_is_refused(text: str | bytes) -> None:
 # Entries ----------------------------------------------------------------------------------------
 
 
+def test_a_release_is_told_from_notifications() -> None:
+    assert entry(b"5-7", [b"event", b"release", b"deletion", b"d"]).is_release
+    assert not entry(b"5-7", [b"channel", b"release", b"body", b"release"]).is_release
+
+
 def test_fields_read_by_name_and_bodies_stay_bytes() -> None:
     read = entry(b"5-7", [b"event", b"offer", b"body", b"\x00\xff"])
     assert read == Entry(EntryId(5, 7), {"event": b"offer", "body": b"\x00\xff"})

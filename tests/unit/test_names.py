@@ -14,7 +14,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from broker.errors import InvalidName
-from broker.names import MAX_PRINTER, MAX_SERVER, MAX_USER, Name, fold, parse_user
+from broker.names import (
+    MAX_PRINTER,
+    MAX_SERVER,
+    MAX_USER,
+    Name,
+    fold,
+    parse_server,
+    parse_user,
+)
 
 CONTROLS = ("\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9f", "\u2028", "\u2029")
 LONE_SURROGATES = ("\ud800", "\udc80", "\udfff")
@@ -217,3 +225,27 @@ def test_anything_else_is_no_user(user: str) -> None:
 def test_what_is_no_text_is_no_user(value: Any) -> None:
     with pytest.raises(InvalidName, match="no user"):
         parse_user(value)
+
+
+# Servers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        (r"\\PRINT01", "print01"),
+        ("Print01.Farm.Example", "print01.farm.example"),
+        ("2001:DB8::0:7", "2001:db8::7"),
+        (Name("print01"), "print01"),
+    ],
+)
+def test_a_server_is_written_with_or_without_backslashes(text: str | Name, server: str) -> None:
+    assert parse_server(text) == server
+
+
+@pytest.mark.parametrize(
+    "text", [r"\\print01\laser-3", r"print01\laser-3", "", r"\\", "a b", None, 7, Name("a", "b")]
+)
+def test_what_is_no_server_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidName):
+        parse_server(text)

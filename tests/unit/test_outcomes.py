@@ -12,7 +12,7 @@ CHANNEL = "c0ffee"
 BY_CLIENT = {"EPOCH", "LAPSED", "MOVED", "NO_BODY", "DENIED", "LIMIT", "FOREIGN"}
 """Words that the client acts on before anybody sees them."""
 HOUSEKEEPING = {"hello", "renew", "sweep", "bury", "grant", "take", "confirm", "register",
-                "unregister"}  # fmt: skip
+                "unregister", "delete_printer"}  # fmt: skip
 """Scripts without a channel's outcome."""
 
 REFUSALS = {
@@ -86,6 +86,7 @@ def test_who_was_first_is_named() -> None:
     ("closer", "code", "said"),
     [
         ("source", Code.CHANNEL_CLOSED_BY_SERVER, "its source"),
+        ("server", Code.CHANNEL_CLOSED_BY_SERVER, "the print server"),
         ("r1", Code.CHANNEL_CLOSED_BY_SAME_LISTENER, "this end"),
         ("r2", Code.CHANNEL_CLOSED_BY_ANOTHER_LISTENER, "listener"),
     ],
@@ -140,6 +141,7 @@ def test_numbers_are_used_up_by_what_was_done_only(word: str) -> None:
         (errors.CallInProgress, True),
         (errors.NotificationFailure, True),
         (errors.QueueFull, True),
+        (errors.RightsUnavailable, True),
         (errors.OutcomeUnknown, True),
         (errors.RedisUnreachable, True),
         (errors.RedisReadOnly, True),

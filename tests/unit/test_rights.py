@@ -9,7 +9,7 @@ import pytest
 from broker import Right
 from broker.errors import InvalidArgument
 from broker.names import Name
-from broker.rights import parse_right, to_administer, to_listen
+from broker.rights import parse_right, short_name, to_administer, to_listen
 
 PRINTER = Name("print01", "laser-3")
 SERVER = Name("print01")
@@ -71,6 +71,22 @@ def test_a_right_of_the_other_kind_is_refused(text: str | Right, name: Name) -> 
 def test_what_is_neither_a_word_nor_a_right_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument):
         parse_right(value, PRINTER)
+
+
+@pytest.mark.parametrize(
+    ("right", "name", "word"),
+    [
+        (Right.PRINTER_ACCESS_ADMINISTER, PRINTER, "administer"),
+        (Right.SERVER_ACCESS_ADMINISTER, SERVER, "administer"),
+        (Right.PRINTER_ACCESS_USE, PRINTER, "use"),
+        (Right.SERVER_ACCESS_ENUMERATE, SERVER, "enumerate"),
+        (Right.PRINTER_ALL_ACCESS, PRINTER, "all"),
+        (Right.READ_CONTROL, PRINTER, "READ_CONTROL"),
+    ],
+)
+def test_the_word_for_a_right_reads_as_that_right(right: Right, name: Name, word: str) -> None:
+    assert short_name(right, name) == word
+    assert parse_right(word, name) == right
 
 
 @pytest.mark.parametrize(

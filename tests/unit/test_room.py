@@ -3,7 +3,8 @@
 Redis judges each send by the room that it knows; the process learns of entries and of its takes'
 answers on two connections, in any order between the two. Whatever that order, and however often
 an answer is lost and asked for again, the process accepts exactly the entries that were not
-denied, in their order, and never holds more than the buffer.
+denied, in their order, and never holds more than the buffer. A release is accepted always, and
+what it took of the room is given back.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ AUDIENCE = Audience("laser-3", UUID(int=1), UNIDIRECTIONAL, "=alice")
 
 def entry(number: int, epoch: int = 1) -> Entry:
     return Entry(EntryId(epoch, number), {})
+
+
+def release(number: int, epoch: int = 1) -> Entry:
+    return Entry(EntryId(epoch, number), {"event": b"release"})
 
 
 def room(size: int = 2, buffer: int = 2) -> Room:
@@ -129,6 +134,69 @@ def test_a_registration_that_redis_forgot_begins_anew() -> None:
     assert place.arrive(entry(8, 2))
 
 
+def test_a_release_with_room_gives_its_place_back() -> None:
+    place = room(2)
+    assert place.arrive(release(1))
+    assert place.taken == 1
+    assert place.is_dirty
+    assert [place.arrive(entry(number)) for number in (2, 3)] == [True, False]
+
+
+def test_a_release_above_the_room_is_accepted_and_counts_for_nothing() -> None:
+    place = room(1)
+    assert place.arrive(entry(1))
+    assert place.arrive(release(2))
+    assert (place.taken, place.denied) == (0, 0)
+    assert not place.arrive(entry(3))
+
+
+def test_a_release_that_was_above_the_room_when_it_was_sent_counts_for_nothing() -> None:
+    """Although it comes after the answer of the take that made room behind it."""
+    place = room(2)
+    place.arrive(entry(1))
+    place.taken = 1
+    place.begin()
+    place.finish(4)
+    assert [place.arrive(each) for each in (entry(2), release(3), entry(4))] == [True] * 3
+    assert (place.taken, place.denied) == (0, 0)
+
+
+def test_an_undecided_release_is_accepted_whatever_the_answer() -> None:
+    for answer, given_back in ((3, 1), (4, 0)):
+        place = room(2)
+        for number in (1, 2):
+            place.arrive(entry(number))
+        place.taken = 1
+        place.begin()
+        assert not place.arrive(release(3)), "its order is kept"
+        assert place.finish(answer) == [release(3)]
+        assert (place.taken, place.denied) == (given_back, 0)
+
+
+def test_an_undecided_release_survives_a_redis_that_forgot_takes() -> None:
+    place = room(2)
+    for number in (1, 2):
+        place.arrive(entry(number))
+    place.taken = 1
+    place.begin()
+    place.arrive(release(3))
+    place.arrive(entry(4))
+    assert place.finish(1) == [release(3)]
+    assert place.denied == 1
+
+
+def test_an_undecided_release_survives_a_restart() -> None:
+    place = room(2)
+    for number in (1, 2):
+        place.arrive(entry(number))
+    place.taken = 1
+    place.begin()
+    place.arrive(release(3))
+    place.fail()
+    assert place.resume(2) == [release(3)]
+    assert place.taken == 1, "the take that was forgotten"
+
+
 # Against a model --------------------------------------------------------------------------------
 
 
@@ -154,7 +222,7 @@ class Agreement(RuleBasedStateMachine):
 
     def _accept(self, entries: list[Entry]) -> None:
         self.accepted += [each.id for each in entries]
-        self.unread += len(entries)
+        self.unread += sum(not each.is_release for each in entries)
 
     def _execute(self, take: Take) -> int:
         """The take script, for one room."""
@@ -172,6 +240,14 @@ class Agreement(RuleBasedStateMachine):
         id_ = EntryId(self.epoch, self.number)
         (self.granted if is_granted else self.denied).append(id_)
         self.bells.append(Entry(id_, {}))
+
+    @rule()
+    def release(self) -> None:
+        """The printer is deleted; nobody is asked for room."""
+        self.number += 1
+        id_ = EntryId(self.epoch, self.number)
+        self.granted.append(id_)
+        self.bells.append(release(self.number, self.epoch))
 
     @precondition(lambda self: self.bells)
     @rule(often=st.integers(1, 2))

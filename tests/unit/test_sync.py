@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from broker import ALL_USERS, BIDIRECTIONAL
+from broker import ALL_USERS, BIDIRECTIONAL, Name, Right
 from broker.errors import (
     AccessDenied,
     AlreadyUnregistered,
@@ -29,10 +29,12 @@ from broker.errors import (
     ChannelAcquired,
     ChannelAlreadyClosed,
     ContractViolation,
+    InvalidArgument,
     InvalidName,
     InvalidUrl,
     RedisUnreachable,
     ResponseTimeout,
+    RightsUnavailable,
     TympanError,
 )
 from broker.results import NO_LISTENERS, S_OK
@@ -420,6 +422,19 @@ def test_a_callback_that_fails_is_logged_and_costs_nothing(
     assert "out of paper" in caplog.text
 
 
+def test_callbacks_that_wait_leave_the_others_their_threads(make: Make) -> None:
+    """Each has one of its own, however many people think about their answers at once."""
+    count = 40
+    all_asked = threading.Barrier(count)
+    listener, source = make(), make()
+    recorder = Recorder(on_event=lambda *_: all_asked.wait(PATIENCE))
+    listener.listen(PRINTER, TYPE, recorder, style=BIDIRECTIONAL)
+    for _ in range(count):
+        ask(source)
+    for _ in range(count):
+        recorder.next(OFFER)
+
+
 def test_handles_of_finished_dialogs_are_let_go(make: Make) -> None:
     """Also of those that the listener finished itself, of whose close nobody tells it."""
     listener, source = make(), make()
@@ -605,6 +620,20 @@ def test_closing_does_not_wait_for_a_callback_that_waits_for_the_broker(
     assert isinstance(errors.get(timeout=PATIENCE), TympanError)
 
 
+def test_a_callback_may_close_its_broker(make: Make) -> None:
+    """It cannot be waited for then; what is left ends once it has returned."""
+    listener, source = make(), make()
+    before = set(threading.enumerate())
+    heard = Recorder(on_event=lambda *_: listener.close())
+    listener.listen(PRINTER, TYPE, heard)
+    source.open_channel(PRINTER, TYPE).send(b"page")
+    heard.next(OFFER)
+    with pytest.raises(BrokerClosed):
+        listener.channels()
+    while set(threading.enumerate()) - before:
+        threading.Event().wait(0.005)
+
+
 def test_channels_with_callbacks_end_with_their_broker(make: Make) -> None:
     """No task is left in a loop that is gone, and none is destroyed while it waits."""
     source = make()
@@ -632,3 +661,70 @@ def test_brokers_do_not_share_their_threads(make: Make) -> None:
     one, other = make(), make()
     one.close()
     assert ask(other).wait_closed(0) is None
+
+
+# Rights and printers ----------------------------------------------------------------------------
+
+
+def administers(user: str, name: Name) -> Right:
+    """A rights source that is a plain function; it may wait, for it runs in a thread."""
+    assert threading.current_thread().name != "tympan"
+    return Right.PRINTER_ALL_ACCESS if (user, name.printer) == ("carol", "laser-3") else Right(0)
+
+
+class Plainly:
+    """The same as an object with a plain method."""
+
+    def rights(self, user: str, name: Name) -> Right:
+        return administers(user, name)
+
+
+class Asynchronously:
+    """The same as the core takes it."""
+
+    async def rights(self, user: str, name: Name) -> Right:
+        assert threading.current_thread().name == "tympan"
+        is_carol = (user, name.printer) == ("carol", "laser-3")
+        return Right.PRINTER_ALL_ACCESS if is_carol else Right(0)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (administers, "administers"),
+        (Plainly(), "Plainly"),
+        (Asynchronously(), "Asynchronously"),
+    ],
+)
+def test_a_rights_source_may_be_plain_code(make: Make, source: Any, name: str) -> None:
+    broker = make("carol", rights=source)
+    broker.register(PRINTER, TYPE, user_filter=ALL_USERS)
+    with pytest.raises(AccessDenied, match=f"rights source {name} says so"):
+        broker.register(PRINTER, TYPE, user="dave", user_filter=ALL_USERS)
+    assert [facts.source for facts in broker.registrations()] == [name]
+
+
+def test_a_plain_source_that_fails_is_unavailable(make: Make) -> None:
+    def fails(*_: object) -> Right:
+        raise OSError("no directory today")
+
+    with pytest.raises(RightsUnavailable, match="no directory today"):
+        make(rights=fails).register(PRINTER, TYPE, user_filter=ALL_USERS)
+
+
+def test_what_is_no_rights_source_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="no rights source"):
+        Broker.connect(rights="grants")  # type: ignore[arg-type]
+
+
+def test_a_printer_is_deleted(make: Make) -> None:
+    broker = make()
+    channel = ask(broker)
+    registration = broker.register(PRINTER, TYPE)
+    deletion = broker.delete_printer(PRINTER)
+    assert (deletion.channels, deletion.told) == (1, 1)
+    closing = channel.wait_closed(PATIENCE)
+    assert closing is not None
+    assert closing.reason.is_release
+    found = registration.fetch(PATIENCE)
+    assert getattr(found, "is_release", False)

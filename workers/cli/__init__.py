@@ -15,12 +15,16 @@ import click
 
 from broker import TympanError
 from workers.cli import failures
+from workers.cli.doctor import doctor
+from workers.cli.extensions import bridge_group, extensions, list_bridges
 from workers.cli.listen import listen
 from workers.cli.looking import channels, registrations, show
 from workers.cli.options import CommandLine, farm_options, in_json, verbatim
 from workers.cli.output import OutputClosed
+from workers.cli.printers import printer
 from workers.cli.rights import grant, grants, revoke
 from workers.cli.send import send
+from workers.cli.servers import server, servers
 from workers.cli.up import up
 from workers.embedded import EmbeddedRedisError
 
@@ -53,10 +57,11 @@ Examples:
   tympan channels
 
 Names hold backslashes: put them in single quotes. TYPE is a GUID, or one of asyncui,
-printer-configuration, port-monitor, sample-ui.
+printer-configuration, port-monitor, sample-ui, or what `tympan extensions` lists.
 
-Exit status: 0 done (a notification that nobody heard, and a race that was lost, too), 2 wrong
-usage, 3 refused or failed, 4 no response in time, 5 Redis unreachable.
+Exit status: 0 done (a notification that nobody heard, and a race that was lost, too), 1 this Redis
+can lose data silently (tympan doctor), 2 wrong usage, 3 refused or failed, 4 no response in time,
+5 Redis unreachable.
 """
     ),
 )
@@ -73,7 +78,10 @@ def tympan() -> None:
     """Print notification channels for whole farms, on Redis."""
 
 
-for _command in (up, send, listen, channels, registrations, show, grant, revoke, grants):
+for _command in (
+    *(up, send, listen, channels, registrations, show, grant, revoke, grants, printer, doctor),
+    *(servers, server, extensions, list_bridges, bridge_group),
+):
     tympan.add_command(_command)
 
 

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from broker import Notification, Offer
 from broker.notification_type import describe_type
-from workers.cli.output import Output, body_shown, printable
+from workers.cli.output import Output, printable
+from workers.cli.payloads import payload_shown
 
 _CHUNK = 65_536
 
@@ -108,7 +109,7 @@ class Ask:
             title = f"{question.name} asks {whom} ({describe_type(question.type)})"
             errors.print(
                 Panel(
-                    Text(body_shown(question.data, question.type)),
+                    Text(payload_shown(question.data, question.type, question.model)),
                     title=Text(printable(title)),
                     title_align="left",
                     border_style="cyan",

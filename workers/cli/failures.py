@@ -28,6 +28,7 @@ ADVICE: tuple[tuple[type[TympanError], str], ...] = (
     (errors.MaxRegistrationCountExceeded, "end some: `tympan registrations` lists them"),
     (errors.OutcomeUnknown, "`tympan channels` and `tympan grants` show whether it happened"),
     (errors.SessionLapsed, "run the command again"),
+    (errors.PayloadInvalid, "nothing was sent; with the type's GUID as --type any bytes may be"),
 )
 """What to do, where the error's own sentence does not say it to a person at a terminal."""
 

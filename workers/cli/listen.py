@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from uuid import UUID
+from typing import Any
 
 import click
 
-from broker import ALL_USERS, BIDIRECTIONAL, PER_USER, Name, Style
+from broker import (
+    ALL_USERS,
+    BIDIRECTIONAL,
+    PER_USER,
+    FarmRegistration,
+    Name,
+    Payload,
+    Registration,
+    Style,
+)
 from broker.names import parse_user
 from workers.cli.answering import Always, Answering, Ask, Silence
 from workers.cli.failures import DONE, NO_RESPONSE
 from workers.cli.listening import Listening
 from workers.cli.options import (
+    Kind,
     at_most_one,
     farm_options,
-    name_argument,
+    optional_name_argument,
     parse_seconds,
     settle_style,
     style_option,
@@ -24,6 +34,7 @@ from workers.cli.options import (
     verbatim,
 )
 from workers.cli.output import Output
+from workers.cli.payloads import check
 from workers.cli.running import connect, run
 
 
@@ -34,18 +45,24 @@ from workers.cli.running import connect, run
 Examples:
   tympan listen '\\print01\laser-3' --type asyncui --as alice
   tympan listen '\\print01\laser-3' --type asyncui --as alice --ask
+  tympan listen --everywhere --printers --all-users --type asyncui --as helpdesk --style bi
   tympan listen '\\print01' --printers --all-users --type asyncui --as carol --style bi
   tympan listen '\\print01\laser-3' --type asyncui --as robot --respond yes --count 1 --json
 """
     ),
 )
-@name_argument
+@optional_name_argument
 @type_option
 @click.option(
     "--as", "user", type=parse_user, required=True, metavar="USER", help="The user who listens."
 )
 @click.option(
-    "--all-users", is_flag=True, help="Hear everybody's notifications; needs a grant on NAME."
+    "--all-users", is_flag=True, help="Hear everybody's notifications; needs a grant there."
+)
+@click.option(
+    "--everywhere",
+    is_flag=True,
+    help="In place of NAME: listen on every print server of the farm, and on those added later.",
 )
 @click.option("--printers", is_flag=True, help="With a server's NAME: hear all its printers, too.")
 @style_option("--respond, --decline and --ask")
@@ -74,10 +91,11 @@ Examples:
 def listen(
     ctx: click.Context,
     *,
-    name: Name,
-    type_: UUID,
+    name: Name | None,
+    kind: Kind,
     user: str,
     all_users: bool,
+    everywhere: bool,
     printers: bool,
     style: Style | None,
     respond: str | None,
@@ -86,7 +104,7 @@ def listen(
     count: int | None,
     timeout: float | None,
 ) -> int:
-    r"""Listen on NAME, which is \\server\printer or \\server, until interrupted.
+    r"""Listen on NAME, which is \\server\printer or \\server, or everywhere, until interrupted.
 
     With --style bi this hears questions. Whoever answers a question first owns the dialog; the
     others are told at once. A question that is only shown stays open for others.
@@ -94,11 +112,14 @@ def listen(
     answering = {"--respond": respond, "--decline": decline, "--ask": ask}
     at_most_one(answering)
     style = settle_style(style, answering)
-    if printers and name.printer:
+    if everywhere is (name is not None):
+        raise click.UsageError("say where to listen: NAME, or --everywhere in its place")
+    if printers and name is not None and name.printer:
         raise click.UsageError(rf"--printers needs a server's name: write '{name.of_server}'")
     output = Output.of(ctx)
     how: Answering = Always(Silence.LEAVE)
     if respond is not None:
+        check(respond.encode(errors="surrogateescape"), kind.response_model)
         how = Always(respond)
     elif decline:
         how = Always(Silence.DECLINE)
@@ -107,14 +128,17 @@ def listen(
 
     async def work() -> int:
         async with connect(ctx, user) as broker:
-            registration = await broker.register(
-                name,
-                type_,
-                user=user,
-                user_filter=ALL_USERS if all_users else PER_USER,
-                style=style,
-                printers=printers,
-            )
+            asked: dict[str, Any] = {
+                "user": user,
+                "user_filter": ALL_USERS if all_users else PER_USER,
+                "style": style,
+                "printers": printers,
+            }
+            registration: Registration[Payload] | FarmRegistration[Payload]
+            if name is None:
+                registration = await broker.register_everywhere(kind.model or kind.guid, **asked)
+            else:
+                registration = await broker.register(name, kind.model or kind.guid, **asked)
             async with registration:
                 listening = Listening(registration, output, how, count)
                 listening.tell_registered()

@@ -1,4 +1,4 @@
-"""Listening: one registration at the command line, and what comes to it, told as it comes."""
+"""Listening: a registration at the command line, and what comes to it, told as it comes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from typing import Any, TypeVar
 
 from rich.text import Text
 
-from broker import Closing, Notification, Offer, Payload, Registration, Result
+from broker import (
+    Closing,
+    FarmRegistration,
+    Name,
+    Notification,
+    Offer,
+    Payload,
+    Registration,
+    Result,
+)
 from broker.errors import (
     ChannelAcquired,
     ChannelAlreadyClosed,
     OutcomeUnknown,
+    PayloadInvalid,
     RedisError,
     SessionLapsed,
 )
@@ -21,6 +31,7 @@ from broker.notification_type import describe_type
 from broker.results import S_OK
 from workers.cli.answering import Answering, Silence
 from workers.cli.output import Output, body_record, body_shown, clock, printable, result_record
+from workers.cli.payloads import check, payload_record, payload_shown
 
 T = TypeVar("T")
 TOLD_WITHIN = 1.0
@@ -29,11 +40,11 @@ ASK_AGAIN_EVERY = 1.0
 
 
 class Listening:
-    """One registration's news, until enough was heard."""
+    """The news of a registration, on one server or on all, until enough was heard."""
 
     def __init__(
         self,
-        registration: Registration[Payload],
+        registration: Registration[Payload] | FarmRegistration[Payload],
         output: Output,
         answering: Answering,
         count: int | None,
@@ -75,6 +86,8 @@ class Listening:
             item = await self._registration.fetch()
             if isinstance(item, Offer):
                 self._run(self._follow(item))
+            elif item is not None and item.is_release:
+                self._tell_release(item)
             elif item is not None:
                 self._tell_notification(item)
                 self._count_one()
@@ -91,13 +104,29 @@ class Listening:
         question: Notification[Payload] | None = offer.notification
         while question is not None:
             self._tell_notification(question, is_question=True)
-            answer = await self._answering.answer(offer, question)
+            answer = await self._fitting_answer(offer, question)
             if answer is not Silence.LEAVE and await self._is_over(offer, answer):
                 break
             question = await offer.next_told()
         else:
             self._tell_closed(offer, offer.closing)
         self._count_one()
+
+    async def _fitting_answer(
+        self, offer: Offer[Payload], question: Notification[Payload]
+    ) -> str | Silence:
+        """An answer, asked for until the response model of an extension takes it."""
+        model = question.model
+        while True:
+            answer = await self._answering.answer(offer, question)
+            if not isinstance(answer, str) or model is None:
+                return answer
+            try:
+                check(answer.encode(errors="surrogateescape"), model.response_model)
+            except PayloadInvalid as error:
+                self._output.note(f"not answered, {error}; answer again", "yellow")
+            else:
+                return answer
 
     async def _is_over(self, offer: Offer[Payload], answer: str | Silence) -> bool:
         """Answer or decline; whether that was the end of it, and is told."""
@@ -139,24 +168,38 @@ class Listening:
 
     def tell_registered(self) -> None:
         """It can be reached from now on."""
-        plan = self._registration.plan
-        whose = "for all users" if plan.user_filter else "for itself"
-        printers = " and its printers" if plan.printers else ""
+        registration = self._registration
+        if not isinstance(registration, FarmRegistration):
+            plan = registration.plan
+            place = {"registration": registration.id, "name": str(plan.name)}
+            self._tell_registered(plan, place, f"on {plan.name}")
+            return
+        reached = [str(Name(server)) for server in registration.reached]
+        missing = {str(Name(name)): str(error) for name, error in registration.missing.items()}
+        farm = {"everywhere": True, "names": reached, "missing": missing}
+        result = result_record(registration.result)
+        where = f"on {', '.join(reached) or 'no server yet'}"
+        self._tell_registered(registration.wish, {**farm, **result}, where)
+        for error in missing.values():
+            self._output.note(f"not everywhere: {error}", "yellow")
+
+    def _tell_registered(self, asked: Any, place: dict[str, Any], where: str) -> None:
+        whose = "for all users" if asked.user_filter else "for itself"
+        printers = " with all printers" if asked.printers else ""
         record = {
             "event": "registered",
-            "registration": self._registration.id,
-            "name": str(plan.name),
-            "type": str(plan.type),
-            "style": plan.style.word,
-            "user": plan.user,
-            "all_users": bool(plan.user_filter),
-            "printers": plan.printers,
+            **place,
+            "type": str(asked.type),
+            "style": asked.style.word,
+            "user": asked.user,
+            "all_users": bool(asked.user_filter),
+            "printers": asked.printers,
         }
         self._output.tell(
             record,
             Text(
-                f"{printable(plan.user)} listens {whose} on {plan.name}{printers}: "
-                f"{describe_type(plan.type)}, {plan.style.word} (Ctrl-C ends)",
+                f"{printable(asked.user)} listens {whose} {where}{printers}: "
+                f"{describe_type(asked.type)}, {asked.style.word} (Ctrl-C ends)",
                 "dim",
             ),
         )
@@ -169,12 +212,12 @@ class Listening:
             "type": str(told.type),
             "user": told.user,
             "at": told.at,
-            **body_record(told.data),
+            **payload_record(told.data, told.model),
         }
         if is_question and self._answering.shows_questions:
             self._output.tell(record)
             return
-        body = body_shown(told.data, told.type)
+        body = payload_shown(told.data, told.type, told.model)
         body = f"\n{textwrap.indent(body, '  ')}" if "\n" in body else f" {body}"
         line = self._line(told, "asks" if is_question else "to", told.user or "all users")
         self._output.tell(record, line.append(body))
@@ -188,6 +231,11 @@ class Listening:
             (printable(user), "cyan"),
             ":",
         )
+
+    def _tell_release(self, told: Notification[Any]) -> None:
+        record = {"event": "deleted", "name": str(told.name), "at": told.at}
+        words = f"          {told.name}: the printer was deleted; we hear of one that comes again"
+        self._output.tell(record, Text(words, "yellow"))
 
     def _tell_answer(self, offer: Offer[Payload], event: str, result: Result) -> None:
         record = {"event": event, "channel": offer.id, **result_record(result)}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.text import Text
@@ -12,12 +11,11 @@ from rich.text import Text
 from broker import ALL_USERS, BIDIRECTIONAL, Broker, Name
 from broker.inventory import STATES, ChannelFacts, RegistrationFacts, Utterance
 from broker.notification_type import describe_type
+from broker.rights import short_name
 from workers.cli.failures import DONE, Unknown
 from workers.cli.options import farm_options, optional_name_argument
 from workers.cli.output import Output, age, body_record, body_shown, clock, printable
 from workers.cli.running import connect, run
-
-F = TypeVar("F")
 
 
 @click.command(short_help="List open channels.")
@@ -30,7 +28,7 @@ def channels(ctx: click.Context, name: Name | None) -> int:
 
     async def work() -> int:
         async with connect(ctx) as broker:
-            found = await known(broker, name, broker.channels)
+            found = await broker.channels(name)
             now = await redis_time(broker, found[0].name) if found else 0.0
         if not found:
             output.note(f"no channel is open{where(name)}")
@@ -66,14 +64,24 @@ def registrations(ctx: click.Context, name: Name | None) -> int:
 
     async def work() -> int:
         async with connect(ctx) as broker:
-            found = await known(broker, name, broker.registrations)
+            found = await broker.registrations(name)
             now = await redis_time(broker, found[0].name) if found else 0.0
         if not found:
             output.note(f"nobody listens{where(name)}")
             return DONE
         output.table(
             [registration_record(facts) for facts in found],
-            ("REGISTRATION", "NAME", "TYPE", "STYLE", "USER", "HEARS", "SINCE", "PROCESS"),
+            (
+                "REGISTRATION",
+                "NAME",
+                "TYPE",
+                "STYLE",
+                "USER",
+                "HEARS",
+                "STANDS ON",
+                "SINCE",
+                "PROCESS",
+            ),
             [
                 (
                     facts.id,
@@ -82,6 +90,7 @@ def registrations(ctx: click.Context, name: Name | None) -> int:
                     facts.style.word,
                     facts.user,
                     hears(facts),
+                    stands_on(facts),
                     age(now - facts.since),
                     facts.session,
                 )
@@ -122,15 +131,6 @@ def show(ctx: click.Context, channel: str) -> int:
     return run(work())
 
 
-async def known(
-    broker: Broker, name: Name | None, read: Callable[[Name | None], Awaitable[list[F]]]
-) -> list[F]:
-    """What ``read`` finds; nothing, and no session begun, on a server that Redis never heard of."""
-    if name is not None and name.server not in await broker.servers():
-        return []
-    return await read(name)
-
-
 async def redis_time(broker: Broker, name: Name) -> float:
     """Seconds of the clock by which the facts are dated."""
     seconds, microseconds = await (await broker.server(name)).command("TIME")
@@ -164,7 +164,8 @@ def channel_record(facts: ChannelFacts) -> dict[str, Any]:
 def state_shown(facts: ChannelFacts) -> str:
     """A channel's state for people."""
     if facts.state == "closed":
-        return f"closed by {facts.closer}" if facts.closer == "source" else "closed by its owner"
+        who = {"source": "source", "server": "the server: its printer was deleted"}
+        return f"closed by {who.get(facts.closer or '', 'its owner')}"
     if facts.style is not BIDIRECTIONAL:
         return f"open, {facts.operations} sent"
     words = STATES.get(facts.state, facts.state)
@@ -212,6 +213,9 @@ def registration_record(facts: RegistrationFacts) -> dict[str, Any]:
         "user": facts.user,
         "all_users": facts.user_filter is ALL_USERS,
         "printers": facts.printers,
+        "everywhere": facts.everywhere,
+        "right": short_name(facts.needed, facts.name) if facts.needed else None,
+        "rights_source": facts.source,
         "buffer": facts.buffer,
         "session": facts.session,
         "since": facts.since,
@@ -221,4 +225,13 @@ def registration_record(facts: RegistrationFacts) -> dict[str, Any]:
 def hears(facts: RegistrationFacts) -> str:
     """What a registration hears, for people."""
     whose = "everybody's" if facts.user_filter is ALL_USERS else "its user's"
-    return f"{whose}, all printers" if facts.printers else whose
+    printers = ", all printers" if facts.printers else ""
+    return f"{whose}{printers}{', everywhere' if facts.everywhere else ''}"
+
+
+def stands_on(facts: RegistrationFacts) -> str:
+    """The right that a registration would end with, for people."""
+    if not facts.needed:
+        return "-"
+    right = short_name(facts.needed, facts.name)
+    return f"{right}, says {facts.source}" if facts.source else f"{right} (granted)"

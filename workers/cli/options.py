@@ -6,13 +6,14 @@ import getpass
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 import click
 
-from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Name, Style
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Name, Payload, Style
 from broker.errors import InvalidName
-from broker.notification_type import parse_type
+from broker.notification import model_of
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -23,6 +24,23 @@ class CommandLine:
 
     url: str | None = None
     as_json: bool = False
+
+
+class Kind(NamedTuple):
+    """A notification type as it was typed: a GUID, or an alias that may stand for a model."""
+
+    guid: UUID
+    model: type[Payload] | None
+
+    @classmethod
+    def parse(cls, text: str) -> Kind:
+        """Raises InvalidType, ExtensionInvalid."""
+        return cls(*model_of(text))
+
+    @property
+    def response_model(self) -> type[Payload] | None:
+        """The model of a response, where one is known."""
+        return self.model.response_model if self.model else None
 
 
 def parse_name(text: str) -> Name:
@@ -100,11 +118,12 @@ def in_json(error: Exception, words: Sequence[str]) -> bool:
 
 type_option = click.option(
     "--type",
-    "type_",
-    type=parse_type,
+    "kind",
+    type=Kind.parse,
     required=True,
     metavar="TYPE",
-    help="Notification type: a GUID or a known alias.",
+    help="Notification type: a GUID or a known alias. By the alias of an extension, what is sent "
+    "has to fit its model; by the GUID, any bytes may be sent.",
 )
 name_argument = click.argument("name", type=parse_name, metavar="NAME")
 optional_name_argument = click.argument("name", type=parse_name, metavar="[NAME]", required=False)

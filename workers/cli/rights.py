@@ -12,7 +12,7 @@ from broker.names import parse_user
 from broker.results import S_OK
 from broker.rights import parse_right
 from workers.cli.failures import DONE
-from workers.cli.looking import known, where
+from workers.cli.looking import where
 from workers.cli.options import farm_options, optional_name_argument, parse_name, verbatim
 from workers.cli.output import Output, printable, result_record
 from workers.cli.running import connect, run
@@ -62,7 +62,7 @@ def grants(ctx: click.Context, name: Name | None) -> int:
 
     async def work() -> int:
         async with connect(ctx) as broker:
-            found = await known(broker, name, broker.grants)
+            found = await broker.grants(name)
         if not found:
             output.note(f"nobody was granted anything{where(name)}")
             return DONE

@@ -7,7 +7,6 @@ import contextlib
 import sys
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID
 
 import click
 from rich.text import Text
@@ -30,6 +29,7 @@ from broker.notification_type import describe_type
 from broker.results import NO_LISTENERS, NOTIFICATION_LOST, S_OK
 from workers.cli.failures import DONE, NO_RESPONSE
 from workers.cli.options import (
+    Kind,
     at_most_one,
     farm_options,
     login_name,
@@ -40,7 +40,8 @@ from workers.cli.options import (
     type_option,
     verbatim,
 )
-from workers.cli.output import Output, body_record, body_shown, result_record
+from workers.cli.output import Output, result_record
+from workers.cli.payloads import check, payload_record, payload_shown
 from workers.cli.running import connect, run
 
 WORDS = {
@@ -94,7 +95,7 @@ def send(
     *,
     name: Name,
     source: str | None,
-    type_: UUID,
+    kind: Kind,
     user: str | None,
     all_users: bool,
     style: Style | None,
@@ -120,13 +121,14 @@ def send(
     if me is None:
         raise click.UsageError("this host has no name for you: say who sends with --as USER")
     body = _body(text, file, source)
+    check(body, kind.model)
     output = Output.of(ctx)
 
     async def work() -> int:
         async with connect(ctx, me) as broker:
             channel = await broker.open_channel(
                 name,
-                type_,
+                kind.guid,
                 user=user,
                 user_filter=ALL_USERS if all_users else PER_USER,
                 style=style,
@@ -137,7 +139,7 @@ def send(
                 answer = await _answer(broker, channel, result, wait, output)
             else:
                 await channel.close()
-            _tell(output, channel, result, answer)
+            _tell(output, channel, result, answer, kind)
             return DONE if answer is not None or style is UNIDIRECTIONAL else NO_RESPONSE
 
     return run(work())
@@ -203,8 +205,11 @@ async def _take_back(broker: Broker, channel: Channel) -> Answer | None:
     return answers[0] if answers else None
 
 
-def _tell(output: Output, channel: Channel, result: Result, answer: Answer | None) -> None:
-    response = None if answer is None else {"by": answer.by, **body_record(answer.data)}
+def _tell(
+    output: Output, channel: Channel, result: Result, answer: Answer | None, kind: Kind
+) -> None:
+    model = kind.response_model
+    response = None if answer is None else {"by": answer.by, **payload_record(answer.data, model)}
     record = {**result_record(result), "channel": channel.id, "response": response}
     whom = channel.user or "all users"
     words = WORDS[result]
@@ -219,7 +224,6 @@ def _tell(output: Output, channel: Channel, result: Result, answer: Answer | Non
         )
     ]
     if answer is not None:
-        shown.append(
-            Text.assemble((f"{answer.by} answered: ", "bold green"), body_shown(answer.data))
-        )
+        said = payload_shown(answer.data, kind.guid, model)
+        shown.append(Text.assemble((f"{answer.by} answered: ", "bold green"), said))
     output.tell(record, *shown)

@@ -1,0 +1,1 @@
+"""Toner alerts: a notification type and a bridge that plug into Tympan."""
