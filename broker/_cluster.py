@@ -86,10 +86,6 @@ class Cluster:
     def link(self, key: str) -> SlotLink:
         return SlotLink(self, key_slot(key.encode()), key)
 
-    async def nodes(self) -> list[tuple[str, Link]]:
-        await self._read_map()
-        return [(shown_node(node), self.at(node)) for node in self._masters]
-
     async def close(self) -> None:
         tasks = [task for task in (self._reading, self._looking) if task is not None]
         for task in tasks:

@@ -40,9 +40,6 @@ class Topology(Protocol):
     def link(self, key: str) -> Asking:
         """The way to the process that has this key, wherever it moves."""
 
-    async def nodes(self) -> list[tuple[str, Link]]:
-        """The processes that hold keys: ``host:port``, or the URL, and the link to each."""
-
     async def close(self) -> None:
         """Disconnect from everything."""
 
@@ -71,9 +68,6 @@ class Single:
 
     def link(self, key: str) -> Link:  # noqa: ARG002 (one process has every key)
         return self._link
-
-    async def nodes(self) -> list[tuple[str, Link]]:
-        return [(self.url, self._link)]
 
     async def close(self) -> None:
         await self.bells.close()
