@@ -57,6 +57,9 @@ EQUIVALENT: dict[str, str] = {
     "hello: `<=` for `<` in `deadline and math.max(deadline, (epoch or 0) + (grace or 0)) < now`": (
         "differs for one millisecond, in which either answer is right"
     ),
+    "sweep: `>=` for `>` in `now > epoch + redis.call('HGET', meta, 'grace')`": (
+        "differs for one millisecond, in which either answer is right"
+    ),
     "shared/guard: `<=` for `<` in `math.max(deadline, epoch_known + grace) < now`": (
         "differs for one millisecond, in which either answer is right"
     ),

@@ -96,4 +96,5 @@ async def test_what_registrations_stand_on_is_listed(
         for event in for_programs.events
     }
     assert rights == {everyones.id: ("administer", None), own.id: (None, None)}
-    assert "administer (granted)" in for_people.lines[1]
+    shown = {line.split()[0]: "administer (granted)" in line for line in for_people.lines[1:]}
+    assert shown == {everyones.id: True, own.id: False}

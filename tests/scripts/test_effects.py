@@ -309,7 +309,18 @@ async def test_take_after_a_denial_makes_room_from_now_on(bench: Bench) -> None:
     )
     for op in (2, 3):
         assert await bench.ask(bench.source, bench.uni_send(op)) == ["LOST"]
+    assert await bench.refuses(bench.listener, bench.take(1, 0)) == ["OK", "1"], "nothing taken"
     assert await bench.ask(bench.listener, bench.take(1, 1)) == ["OK", "4"]
+
+
+async def test_take_makes_room_on_a_full_redis(bench: Bench) -> None:
+    await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL)))
+    redis = bench.farm.client
+    await redis.config_set("maxmemory", 1)
+    try:
+        assert await bench.ask(bench.listener, bench.take(2, 1)) == ["OK", "3"]
+    finally:
+        await redis.config_set("maxmemory", 0)
 
 
 # Bells -----------------------------------------------------------------------------------------

@@ -238,6 +238,9 @@ async def test_source_close_must_know_where_the_owner_is(bench: Bench) -> None:
     for elsewhere in ("", bench.other.session):
         close = bench.source_close(2, listening=elsewhere)
         assert await bench.refuses(bench.source, close) == ["MOVED", "<listener>"]
+    await bench.sweep(bench.source)
+    run_down = bench.source_close(2, "run-down")
+    assert await bench.refuses(bench.other, run_down) == ["MOVED", "<listener>"]
 
 
 async def test_nobody_runs_down_the_channels_of_the_living(bench: Bench) -> None:
