@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare demo test lint format conformance race mutants clean
+.PHONY: help prepare demo test lint format conformance race failovers mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
@@ -34,6 +34,9 @@ conformance: prepare ## run the conformance suite and print what holds on which 
 
 race: prepare ## let many responders race for one question on a real server
 	$(BIN)/python -m tests.race $(ARGS)
+
+failovers: prepare ## let primaries die again and again under dialogs, by Sentinel and in a Cluster
+	$(BIN)/python -m tests.failovers $(ARGS)
 
 mutants: prepare ## check that the tests notice broken scripts
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -65,6 +65,8 @@ class End(ABC, Generic[N]):
         self._was_told = False
         self._is_dead = False
         self._references = 0
+        self._heard = 0
+        """Number of the last thing that the other end said."""
         self._arrived: deque[N] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -278,6 +280,17 @@ class End(ABC, Generic[N]):
             self._closed(self._closing(entry))
         elif self.closing is None:
             self._hear(entry)
+
+    def _is_repeated(self, entry: Entry) -> bool:
+        """Whether the other end said this before: to a Redis that forgot it, and was asked again.
+
+        Each end numbers what it does on a channel (D24).
+        """
+        number = int(entry.text("op") or 0)
+        if 0 < number <= self._heard:
+            return True
+        self._heard = max(self._heard, number)
+        return False
 
     def peer_died(self) -> None:
         """The other end, the broker or this process's lease is gone: NOTIFICATION_RELEASE."""

@@ -281,6 +281,8 @@ class Channel(End[Response[Any]]):
         if self._token and entry.text("token") != self._token:
             return
         self._pin(entry)
+        if self._is_repeated(entry):
+            return
         self._arrived.append(self._notification(entry))
         self._wake()
 

@@ -175,6 +175,8 @@ class Offer(End[Notification[P]], Generic[P]):
         self._closed(Closing(self.id, self._release_notice(), user or None, acquired=True))
 
     def _hear(self, entry: Entry) -> None:
+        if self._is_repeated(entry):
+            return
         self._arrived.append(self._notification(entry))
         self._wake()
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 MAX_BUFFER = 1_000_000
 UNREGISTERED = "it was unregistered"
 REMEMBERED = 10_000
-"""Channels that a registration remembers it was offered: as many as may be open by default. So a
-Redis that forgot an answer does not ask the same registration again (R72, D13)."""
+"""Channels that a registration remembers it heard of: as many as may be open by default. So a Redis
+that forgot what was said on them does not say it to the same registration again (R72, D13)."""
 
 
 class Registration(Generic[P]):
@@ -77,6 +77,8 @@ class Registration(Generic[P]):
         self._new_offers: deque[Offer[P]] = deque()
         self._offers: dict[str, Offer[P]] = {}
         self._seen: dict[str, None] = {}
+        self._heard: dict[str, int] = {}
+        """The last thing that each source said, by channel; the latest last."""
         self._dispatcher: Dispatcher | None = None
 
     @property
@@ -323,6 +325,9 @@ class Registration(Generic[P]):
                 self._backlog.release(self._release_notice(float(entry.text("at") or 0) / 1000))
                 self._wake()
             return
+        if self._is_repeated(entry):
+            place.taken += 1  # it waits nowhere
+            return
         user = entry.text("user")
         notification: Notification[P] = Notification(
             self.plan.type,
@@ -335,6 +340,18 @@ class Registration(Generic[P]):
         )
         self._backlog.add(place, notification)
         self._wake()
+
+    def _is_repeated(self, entry: Entry) -> bool:
+        """Whether its source said this before: to a Redis that forgot it, and was asked again.
+
+        A source numbers what it sends on a channel (D24).
+        """
+        channel, number = entry.text("channel"), int(entry.text("op") or 0)
+        before = self._heard.pop(channel, 0)
+        self._heard[channel] = max(before, number)
+        if len(self._heard) > REMEMBERED:
+            del self._heard[next(iter(self._heard))]
+        return 0 < number <= before
 
     def _release_notice(self, at: float) -> Notification[P]:
         return Notification(NOTIFICATION_RELEASE, None, "", self.name, None, at)

@@ -49,5 +49,5 @@ redis.call('HSET', channel, 'state', 'asked', 'op', op, 'word', 'OK')
 local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', 'event', 'notification', 'by', 'source', 'at', at, kept, data)
 tell(bell, inbox, streams, field, epoch,
-  { 'event', 'notification', 'to', 'owner', 'channel', id, 'registration', owner, 'at', at, kept, data })
+  { 'event', 'notification', 'to', 'owner', 'channel', id, 'registration', owner, 'op', op, 'at', at, kept, data })
 return { 'OK' }

@@ -75,5 +75,5 @@ local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', 'event', 'response', 'by', user, 'at', at, kept, data)
 tell(bell, inbox, streams, field, epoch,
   { 'event', 'response', 'to', 'source', 'channel', id, 'registration', handle, 'user', user, 'session', session,
-    'token', token, 'at', at, kept, data })
+    'op', op, 'token', token, 'at', at, kept, data })
 return { 'OK', token }

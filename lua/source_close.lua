@@ -75,13 +75,14 @@ for i = 0, (#KEYS - 10) / 2 - 1 do
   redis.call('ZCARD', KEYS[12 + 2 * i])
 end
 local word = kind == 'release' and 'RELEASED' or 'OK'
+local is_asked = kind == 'close' or kind == 'release' -- by its source, whose operation this then is
 redis.call('HDEL', channels, id)
-redis.call('HSET', channel, 'state', 'closed', 'closer', 'source', 'op', op, 'word', word,
-  'dropped', kind == 'close' and 'closed' or 'released')
+redis.call('HSET', channel, 'state', 'closed', 'closer', 'source', 'op', is_asked and op or last,
+  'word', is_asked and word or answer or '', 'dropped', kind == 'close' and 'closed' or 'released')
 redis.call('HINCRBY', channel, 'drops', 1)
 redis.call('SREM', held, 'channel:' .. id)
 local at = string.format('%.0f', now)
-local by = (kind == 'close' or kind == 'release') and 'source' or ''
+local by = is_asked and 'source' or ''
 local closed = { 'event', 'closed', 'channel', id, 'by', by, 'at', at }
 if kept ~= 'none' then
   closed[#closed + 1] = kept

@@ -64,6 +64,6 @@ end
 redis.call('HSET', channel, 'op', op, 'word', word)
 for _, audience in ipairs(reached) do
   append(bell, audience[1], streams, audience[2], epoch, floor,
-    { 'channel', id, 'printer', printer, 'user', user, 'at', string.format('%.0f', now), kept, data })
+    { 'channel', id, 'op', op, 'printer', printer, 'user', user, 'at', string.format('%.0f', now), kept, data })
 end
 return { word }

@@ -204,3 +204,21 @@ async def test_a_process_that_a_failover_forgot_begins_anew() -> None:
         channel = await scene.source.open_channel(PRINTER, TYPE)
         assert await channel.send(b"page") == S_OK
         assert await heard(scene.one_way) == b"page"
+
+
+async def test_what_a_listener_heard_and_redis_forgot_is_not_heard_again() -> None:
+    """A send whose reply was lost is asked again of a primary that never heard of it (D24)."""
+    async with paired() as (pair, farm):
+        source, listener = await farm.broker(**BRISK), await farm.broker(**BRISK)
+        registration = await listener.register(PRINTER, TYPE, buffer=1)
+        channel = await source.open_channel(PRINTER, TYPE, user="alice")
+        await pair.split()
+        assert await channel.send(b"once") == S_OK
+        assert await heard(registration) == b"once"
+        await pair.fail_over()
+
+        channel._op -= 1
+        assert await channel.send(b"once") == S_OK
+        assert await channel.send(b"next", lossless=True, timeout=PATIENCE) == S_OK
+        assert await heard(registration) == b"next"
+        assert registration.denied == 0

@@ -133,8 +133,8 @@ async def test_run_down_of_a_source_closes_its_channels_in_nobodys_name(bench: B
     run_down = bench.source_close(2, "run-down", listening=bench.listener.session)
     changes = await bench.does(bench.other, run_down)
     assert changes["channel:c"] == {
-        "state": "closed", "closer": "source", "op": "2", "dropped": "released",
-        "dropped:r": "told", "drops": "2", "expires": True,
+        "state": "closed", "closer": "source", "dropped": "released", "dropped:r": "told",
+        "drops": "2", "expires": True,
     }  # fmt: skip
     assert changes["held:<source>"] is None
     assert changes["to:<listener>"]["added"][0]["by"] == "", "it is told as a death"
@@ -150,6 +150,14 @@ async def test_run_down_needs_no_number_of_the_sources(bench: Bench) -> None:
 async def test_abandon_needs_no_number_in_line(bench: Bench) -> None:
     await bench.offered()
     assert await bench.ask(bench.source, bench.source_close(7, "abandon")) == ["OK"]
+
+
+async def test_abandon_is_no_answer_to_what_its_source_asked(bench: Bench) -> None:
+    """A Redis that forgot the close is asked again, and must not say that it was done."""
+    await bench.offered()
+    await bench.done((bench.source, bench.source_close(2, "abandon")))
+    assert await bench.refuses(bench.source, bench.offer()) == ["OK"], "as it was answered before"
+    assert await bench.refuses(bench.source, bench.source_close(2)) == ["CLOSED", "source"]
 
 
 async def test_run_down_clears_what_is_left_of_a_closed_channel(bench: Bench) -> None:

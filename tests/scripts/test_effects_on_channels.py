@@ -64,7 +64,7 @@ async def test_uni_send_reaches_those_with_room(bench: Bench) -> None:
         (bench.source, bench.open(style=UNIDIRECTIONAL)),
         (bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=1)),
     )
-    entry = {"channel": "c", "printer": "", "user": "alice", "at": "now", "body": "?"}
+    entry = {"channel": "c", "op": "1", "printer": "", "user": "alice", "at": "now", "body": "?"}
     assert await bench.does(bench.source, bench.uni_send()) == {
         "channel:c": {"op": "1", "word": "OK"},
         f"stream:{MINE}": {"added": [entry]},
@@ -95,6 +95,7 @@ async def test_respond_acquires_and_tells_the_source(bench: Bench) -> None:
             "added": [
                 {
                     "event": "response", "to": "source", "channel": "c", "registration": "r",
+                    "op": "1",
                     "user": "alice", "session": "<listener>", "token": "E:r", "at": "now",
                     "body": "!",
                 }
@@ -124,6 +125,7 @@ async def test_follow_up_tells_the_owner(bench: Bench) -> None:
             "added": [
                 {
                     "event": "notification", "to": "owner", "channel": "c", "registration": "r",
+                    "op": "2",
                     "at": "now", "body": "?",
                 }
             ]
