@@ -174,12 +174,12 @@ class Broker:
     @staticmethod
     async def _end_held(server: Server) -> None:
         """Best effort: what cannot be ended now is run down after the lease."""
+        registrations = list(server.listening.registrations.values())
         try:
             async with asyncio.timeout(server.settings.reply_timeout):
                 await server.stop_registering()
-                for registration in list(server.listening.registrations.values()):
+                for registration in registrations:
                     await _quietly(registration.unregister())
-                    registration.broker_closed()
                 await _quietly(server.listening.settle_doubts())
                 for opened in [*server.channels, *server.doubtful]:
                     await _quietly(end_channel(server, opened, "abandon", server.session))
@@ -188,7 +188,7 @@ class Broker:
         except TimeoutError:
             return
         finally:
-            for registration in list(server.listening.registrations.values()):
+            for registration in {*registrations, *server.listening.registrations.values()}:
                 registration.broker_closed()
             for channel in list(server.channels.values()):
                 channel.broker_closed()

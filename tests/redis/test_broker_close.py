@@ -29,6 +29,21 @@ async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Far
     assert await real_farm.client.zcard(leases) == 1, "only the source's session is left"
 
 
+async def test_a_dialog_ends_whose_acquisition_its_owner_has_not_heard_of(real_farm: Farm) -> None:
+    owner, source = await real_farm.broker("alice"), await real_farm.broker("spooler")
+    registration = await owner.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    channel = await real_farm.question(source)
+    offer = await real_farm.offered(registration)
+    deaf(owner)
+    await offer.respond(b"mine")
+
+    await owner.close()
+
+    assert await channel.wait_closed(PATIENCE) is not None, "its source waits for nobody"
+    leases = (await source.server(PRINTER)).keys.leases
+    assert await real_farm.client.zcard(leases) == 1, "only the source's session is left"
+
+
 def deaf(broker: Broker) -> None:
     """No bell reaches this process any more."""
     bells_of(broker)._on_ring = lambda *_: None
