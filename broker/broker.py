@@ -173,22 +173,26 @@ class Broker:
 
     @staticmethod
     async def _end_held(server: Server) -> None:
-        """Best effort: what cannot be ended now is run down after the lease."""
-        registrations = list(server.listening.registrations.values())
+        """Best effort: what cannot be ended now is run down after the lease.
+
+        A registration that is closed lets go of its dialogs, so these are named before.
+        """
+        dialogs = list(server.dialogs.values())
         try:
             async with asyncio.timeout(server.settings.reply_timeout):
                 await server.stop_registering()
-                for registration in registrations:
+                for registration in list(server.listening.registrations.values()):
                     await _quietly(registration.unregister())
+                    registration.broker_closed()
                 await _quietly(server.listening.settle_doubts())
                 for opened in [*server.channels, *server.doubtful]:
                     await _quietly(end_channel(server, opened, "abandon", server.session))
-                for offer in list(server.dialogs.values()):
-                    await _quietly(offer.close())
+                for offer in dialogs:
+                    await _quietly(offer.abandon())
         except TimeoutError:
             return
         finally:
-            for registration in {*registrations, *server.listening.registrations.values()}:
+            for registration in list(server.listening.registrations.values()):
                 registration.broker_closed()
             for channel in list(server.channels.values()):
                 channel.broker_closed()

@@ -204,8 +204,12 @@ class Offer(End[Notification[P]], Generic[P]):
     def _confirm_call(self) -> Call:
         return _calls.confirm(self._server.keys, self.id, self._me, self._op, self._token)
 
+    async def abandon(self) -> None:
+        """End the dialog in Redis, if this listener owns it there, whatever this end knows."""
+        await self._server.ask(lambda: self._close_call(0, "abandon", NO_BODY))
+
     async def _end_forgotten(self) -> None:
-        await self._server.ask(lambda: self._close_call(self._op, "abandon", NO_BODY))
+        await self.abandon()
 
     def _over(self) -> None:
         self._server.dialogs.pop((self.id, self._me), None)
