@@ -5,7 +5,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare demo test lint format conformance race failovers mutants clean
+.PHONY: help prepare demo test lint format conformance race failovers scale mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
@@ -18,7 +18,7 @@ demo: prepare ## run the demonstration against a private redis-server
 	@$(BIN)/python -m workers.demo $(ARGS)
 
 test: prepare ## run all tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: prepare ## check style, formatting and types
 	$(BIN)/ruff check .
@@ -37,6 +37,9 @@ race: prepare ## let many responders race for one question on a real server
 
 failovers: prepare ## let primaries die again and again under dialogs, by Sentinel and in a Cluster
 	$(BIN)/python -m tests.failovers $(ARGS)
+
+scale: prepare ## let replicas of a pool share, die and be rolled; and count what they did
+	$(BIN)/python -m tests.scale $(ARGS)
 
 mutants: prepare ## check that the tests notice broken scripts
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -17,8 +17,12 @@ from broker.farm import FarmRegistration
 from broker.names import Name
 from broker.notification import Closing, Data, Notification, Payload, Response
 from broker.notification_type import NOTIFICATION_RELEASE
+from broker.observer import Observer
 from broker.offer import Offer
+from broker.pool import PoolFacts, Subscription
+from broker.pooled_offer import PooledOffer
 from broker.registration import Registration
+from broker.replica import Delivery, Replica, ReplicaListener
 from broker.results import Code, Result
 from broker.rights import Right, RightsSource
 from broker.settings import Durability, Role, Settings
@@ -35,13 +39,19 @@ __all__ = [
     "Closing",
     "Code",
     "Data",
+    "Delivery",
     "Durability",
     "FarmRegistration",
     "Name",
     "Notification",
+    "Observer",
     "Offer",
     "Payload",
+    "PoolFacts",
+    "PooledOffer",
     "Registration",
+    "Replica",
+    "ReplicaListener",
     "Response",
     "Result",
     "Right",
@@ -49,6 +59,7 @@ __all__ = [
     "Role",
     "Settings",
     "Style",
+    "Subscription",
     "TympanError",
     "UserFilter",
     "errors",

@@ -143,6 +143,12 @@ class Address:
         return cls(shown, form, nodes, master, redis, sentinel)
 
 
+def form_of(url: str) -> Form:
+    """The form of a URL, which need not be a good one."""
+    found = _URL.fullmatch(url)
+    return Form((found["form"] if found else None) or "")
+
+
 def _nodes(hosts: str, form: Form) -> tuple[Node, ...]:
     """Hosts with their ports, once each."""
     nodes: dict[Node, None] = {}

@@ -42,6 +42,9 @@ class Hearing(Protocol):
     async def unsubscribe(self, channel: str) -> None:
         """Stop listening to a channel."""
 
+    def trouble_of(self, channel: str) -> object | None:
+        """What kept the channel from being heard last, if anything did."""
+
 
 class Bells:
     """The one subscription of a process at one Redis: bells ring here.
@@ -72,7 +75,7 @@ class Bells:
         self._new: set[str] = set()
         self._asked: deque[tuple[bool, list[str]]] = deque()
         """What Redis owes answers for, in order: whether to begin, and for which channels."""
-        self._trouble: Exception | None = None
+        self.trouble: Exception | None = None
         """Why there was no connection, or no subscription, last."""
         self._is_closed = False
         self._connection: Connection | None = None
@@ -101,9 +104,9 @@ class Bells:
             async with asyncio.timeout(self._settings.operation_timeout):
                 await asyncio.shield(confirmed)
         except TimeoutError:
-            why = f": {self._trouble}" if self._trouble is not None else ""
+            why = f": {self.trouble}" if self.trouble is not None else ""
             raise RedisUnreachable(
-                f"no subscription at {self._connector.url} within "
+                f"no subscription to {channel} at {self._connector.url} within "
                 f"{self._settings.operation_timeout:g} s{why}"
             ) from None
 
@@ -114,6 +117,10 @@ class Bells:
             self.forget(channel, RedisUnreachable("the subscription was given up"))
             if self._write((prefix + "UNSUBSCRIBE", channel)):
                 self._asked.append((False, [channel]))
+
+    def trouble_of(self, channel: str) -> object | None:  # noqa: ARG002 (all are heard alike)
+        """See :meth:`Hearing.trouble_of`."""
+        return self.trouble
 
     def wants(self, channel: str) -> bool:
         """Whether a channel is heard here, or will be once there is a connection."""
@@ -194,9 +201,9 @@ class Bells:
     def _lost(self, error: Exception) -> None:
         """No connection. Where that is no weather, who waits for a first subscription is told."""
         is_final = isinstance(error, RedisError) and not isinstance(error, RedisUnreachable)
-        if is_final and str(error) != str(self._trouble):
+        if is_final and str(error) != str(self.trouble):
             log.warning("no bells are heard: %s", error)
-        self._trouble = error
+        self.trouble = error
         for channel, confirmed in list(self._wanted.items()):
             if confirmed.done():
                 self._wanted[channel] = asyncio.get_running_loop().create_future()
@@ -243,6 +250,7 @@ class Bells:
             self._on_gap(channel)
 
     def _confirmed(self, channel: str) -> None:
+        self.trouble = None
         confirmed = self._wanted.get(channel)
         if confirmed is None:
             return
@@ -269,12 +277,12 @@ class Bells:
                 self.forget(channel, redirected)
             self._on_trouble()
         elif is_passing(error):
-            self._trouble = error
+            self.trouble = error
             asyncio.get_running_loop().call_later(ASK_AGAIN, self._ask_again, channels)
             self._on_trouble()
         else:
             for channel in self._new.intersection(channels):
-                self.forget(channel, fault(error, self._connector.url))
+                self.forget(channel, fault(error, self._connector.url, [channel]))
 
     def _ask_again(self, channels: list[str]) -> None:
         self._ask_for(channel for channel in channels if channel in self._wanted)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from broker import _scripts
 from broker._keys import LAYOUT, Audience, Keys, inbox_field
-from broker._plan import RegistrationPlan
+from broker._plan import PoolPlan, RegistrationPlan
 from broker._room import Take
-from broker._scripts import Call
+from broker._scripts import Arg, Call
+from broker.conversation import BIDIRECTIONAL
 
 
 class Stowed(NamedTuple):
@@ -119,28 +120,64 @@ class Route:
     streams: list[str]
     rooms: list[str]
     fields: list[str]
+    idles: list[str]
+    pools: list[str]
+    """The pool behind each stream; empty where it is an audience's."""
+    listed: str
+    """Which list of pools it was made by."""
 
     @classmethod
     def of(
-        cls, keys: Keys, channel: str, printer: str, target: str, audiences: Sequence[Audience]
+        cls,
+        keys: Keys,
+        channel: str,
+        printer: str,
+        target: str,
+        audiences: Sequence[Audience],
+        pools: Sequence[PoolPlan] = (),
+        listed: str = "0",
     ) -> Route:
-        """The route to these audiences."""
-        streams, rooms = pairs(keys, audiences)
-        return cls(channel, printer, target, streams, rooms, *_fields(audiences))
+        """The route to these audiences, and to the streams of these pools."""
+        own = [pool.audiences[0] for pool in pools]
+        streams, rooms = pairs(keys, [*audiences, *own])
+        return cls(
+            channel,
+            printer,
+            target,
+            streams,
+            rooms,
+            *_fields([*audiences, *own]),
+            [*rooms[: len(audiences)], *(keys.idle(pool.id) for pool in pools)],
+            [*("" for _ in audiences), *(pool.id for pool in pools)],
+            listed,
+        )
 
 
-def uni_send(keys: Keys, route: Route, op: int, body: Stowed, *, lossless: bool) -> Call:
-    """One unidirectional notification."""
+def uni_send(
+    keys: Keys, route: Route, op: int, body: Stowed, trace: str, keep: int, *, lossless: bool
+) -> Call:
+    """One unidirectional notification; ``keep`` in ms is how long its body waits for a pool."""
     channel = keys.channel(route.channel)
     return _scripts.UNI_SEND.call(
         (keys.meta, keys.leases, channel, keys.streams, body.key or channel),
-        (op, route.channel, route.printer, route.target, body.arg, body.kept, int(lossless)),
-        key_lists=(route.streams, route.rooms),
-        arg_lists=(route.fields,),
+        (
+            op,
+            route.channel,
+            route.printer,
+            route.target,
+            body.arg,
+            body.kept,
+            int(lossless),
+            trace,
+            route.listed,
+            keep,
+        ),
+        key_lists=(route.streams, route.rooms, route.idles),
+        arg_lists=(route.fields, route.pools),
     )
 
 
-def offer(keys: Keys, route: Route, op: int, body: Stowed) -> Call:
+def offer(keys: Keys, route: Route, op: int, body: Stowed, trace: str) -> Call:
     """The initial notification of a bidirectional channel."""
     channel = keys.channel(route.channel)
     return _scripts.OFFER.call(
@@ -152,13 +189,15 @@ def offer(keys: Keys, route: Route, op: int, body: Stowed) -> Call:
             keys.streams,
             body.key or channel,
         ),
-        (op, route.channel, route.printer, route.target, body.arg, body.kept),
+        (op, route.channel, route.printer, route.target, body.arg, body.kept, trace),
         key_lists=(route.streams, route.rooms),
         arg_lists=(route.fields,),
     )
 
 
-def follow_up(keys: Keys, channel: str, op: int, token: str, listening: str, body: Stowed) -> Call:
+def follow_up(
+    keys: Keys, channel: str, op: int, token: str, listening: str, body: Stowed, trace: str
+) -> Call:
     """The source speaks to the owner, whose session is ``listening``."""
     return _scripts.FOLLOW_UP.call(
         (
@@ -170,7 +209,7 @@ def follow_up(keys: Keys, channel: str, op: int, token: str, listening: str, bod
             keys.inbox(listening),
             body.key or keys.channel(channel),
         ),
-        (op, channel, token, listening, inbox_field(listening), body.arg, body.kept),
+        (op, channel, token, listening, inbox_field(listening), body.arg, body.kept, trace),
     )
 
 
@@ -188,7 +227,16 @@ class Handle:
     """Key of the initial notification's body, where it is kept by reference."""
 
 
-def respond(keys: Keys, handle: Handle, op: int, keep: int, body: Stowed) -> Call:
+def respond(
+    keys: Keys,
+    handle: Handle,
+    op: int,
+    keep: int,
+    body: Stowed,
+    trace: str = "",
+    *,
+    ends_turn: bool = False,
+) -> Call:
     """A listener answers; ``keep`` in ms is how long the question's body stays."""
     channel = keys.channel(handle.route.channel)
     return _scripts.RESPOND.call(
@@ -212,6 +260,8 @@ def respond(keys: Keys, handle: Handle, op: int, keep: int, body: Stowed) -> Cal
             keep,
             body.arg,
             body.kept,
+            "ends" if ends_turn else "",
+            trace,
         ),
         key_lists=(handle.route.streams, handle.route.rooms),
         arg_lists=(handle.route.fields,),
@@ -419,4 +469,221 @@ def take(keys: Keys, takes: Sequence[tuple[Audience, str, Take]]) -> Call:
             [one.taken for _, _, one in takes],
             [str(one.received) for _, _, one in takes],
         ),
+    )
+
+
+# Pools -----------------------------------------------------------------------------------------
+
+
+def create_pool(keys: Keys, pool: PoolPlan, limit: int, made: str = "") -> Call:
+    """A pool begins to collect; ``made`` tells its making from another's."""
+    plan = pool.plan
+    return _scripts.CREATE_POOL.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.grants if plan.right else keys.meta,
+            keys.counts,
+            keys.pools,
+            keys.streams,
+        ),
+        (
+            pool.id,
+            json.dumps(pool.record() | ({"made": made} if made else {})),
+            pool.group,
+            plan.right,
+            plan.needed,
+            plan.count,
+            limit,
+            "" if plan.style is BIDIRECTIONAL else pool.buffer,
+        ),
+        key_lists=pairs(keys, pool.audiences),
+        arg_lists=_fields(pool.audiences),
+    )
+
+
+def _returned(keys: Keys, pool: PoolPlan) -> list[str]:
+    return [keys.returned(pool.id, audience) for audience in pool.audiences]
+
+
+def delete_pool(keys: Keys, pool: PoolPlan) -> Call:
+    """A pool ends."""
+    return _scripts.DELETE_POOL.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.counts,
+            keys.pools,
+            keys.streams,
+            keys.held(pool.id),
+            keys.idle(pool.id),
+        ),
+        (pool.id, pool.group, pool.plan.count),
+        key_lists=(*pairs(keys, pool.audiences), _returned(keys, pool)),
+        arg_lists=_fields(pool.audiences),
+    )
+
+
+def join(keys: Keys, session: str, pool: str) -> Call:
+    """A session becomes a replica of a pool."""
+    return _scripts.JOIN.call((keys.meta, keys.leases, keys.pools, keys.held(session)), (pool,))
+
+
+def fetch(keys: Keys, session: str, pool: PoolPlan, most: int, load: int) -> Call:
+    """A replica with room for ``most`` takes work in hand; ``load`` it has already."""
+    streams, _ = pairs(keys, pool.audiences)
+    return _scripts.FETCH.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.pools,
+            keys.held(session),
+            keys.inbox(session),
+            keys.idle(pool.id),
+            keys.held(pool.id),
+            keys.streams,
+        ),
+        (pool.id, pool.group, most, load),
+        key_lists=(streams, _returned(keys, pool)),
+        arg_lists=_fields(pool.audiences),
+    )
+
+
+class Place(NamedTuple):
+    """Where an entry that a replica has in hand lies."""
+
+    pool: PoolPlan
+    audience: Audience
+    entry: str
+    times: int = 0
+    """By which delivery it came in hand, as Redis counted; 0 where that is all the same."""
+
+
+def finish(keys: Keys, places: Sequence[Place]) -> Call:
+    """A replica is done with these."""
+    return _scripts.FINISH.call(
+        (keys.meta, keys.leases),
+        (),
+        key_lists=pairs(keys, [place.audience for place in places]),
+        arg_lists=(
+            [place.pool.group for place in places],
+            [place.entry for place in places],
+            [place.times for place in places],
+        ),
+    )
+
+
+def hand_back(keys: Keys, delays: Sequence[tuple[Place, int]]) -> Call:
+    """A replica gives these up; each is due after so many ms."""
+    return _scripts.HAND_BACK.call(
+        (keys.meta, keys.leases),
+        (),
+        key_lists=(
+            [keys.stream(place.audience) for place, _ in delays],
+            [keys.returned(place.pool.id, place.audience) for place, _ in delays],
+            [keys.idle(place.pool.id) for place, _ in delays],
+        ),
+        arg_lists=(
+            [place.pool.id for place, _ in delays],
+            [place.pool.group for place, _ in delays],
+            [place.entry for place, _ in delays],
+            [place.times for place, _ in delays],
+            [delay for _, delay in delays],
+        ),
+    )
+
+
+def disown(keys: Keys, pool: PoolPlan, holder: str, most: int) -> Call:
+    """What a session has in hand of a pool goes back to it."""
+    streams, _ = pairs(keys, pool.audiences)
+    return _scripts.DISOWN.call(
+        (keys.meta, keys.leases, keys.held(holder), keys.inbox(holder), keys.idle(pool.id)),
+        (pool.id, pool.group, holder, most),
+        key_lists=(streams, _returned(keys, pool)),
+    )
+
+
+def orphan(keys: Keys, channel: str, pool: str, holder: str) -> Call:
+    """A pool's dialog waits for another replica than session ``holder``."""
+    return _scripts.ORPHAN.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.pools,
+            keys.channel(channel),
+            keys.held(holder),
+            keys.held(pool),
+            keys.idle(pool),
+        ),
+        (channel, pool, holder),
+    )
+
+
+def adopt(keys: Keys, session: str, channel: str, pool: str, source: str) -> Call:
+    """A session carries a pool's dialog on; ``source`` is the source's session."""
+    return _scripts.ADOPT.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.channel(channel),
+            keys.log(channel),
+            keys.streams,
+            keys.held(pool),
+            keys.held(session),
+            keys.inbox(source),
+        ),
+        (channel, pool, inbox_field(source)),
+    )
+
+
+def dead_letter(
+    keys: Keys,
+    place: Place | None,
+    body: str | None,
+    most: int,
+    keep: int,
+    letter: Mapping[str, Arg],
+    after: str = "+",
+) -> Call:
+    """Put aside what a replica has in hand, or where there is no place a dialog, as a letter.
+
+    ``after``: where letters begin that were made since the caller looked, this one perhaps.
+    """
+    return _scripts.DEAD_LETTER.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.dead,
+            keys.stream(place.audience) if place else keys.dead,
+            keys.room(place.audience) if place else keys.dead,
+            body or keys.dead,
+        ),
+        (
+            place.pool.group if place else "",
+            place.entry if place else "",
+            most,
+            keep,
+            place.times if place else 0,
+            after,
+        ),
+        arg_lists=(list(letter), list(letter.values())),
+    )
+
+
+def replay(keys: Keys, letter: str, place: Place, fields: Mapping[str, Arg]) -> Call:
+    """A dead letter goes back to its pool; ``fields`` are those of the notification."""
+    return _scripts.REPLAY.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.pools,
+            keys.streams,
+            keys.dead,
+            keys.stream(place.audience),
+            keys.room(place.audience),
+            keys.returned(place.pool.id, place.audience),
+            keys.idle(place.pool.id),
+        ),
+        (letter, place.pool.id, place.pool.group, place.audience.field, place.entry),
+        arg_lists=(list(fields), list(fields.values())),
     )

@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from redis.crc import key_slot
 
+from broker import _outage
 from broker._address import Address, Node, reachable, shown_node
 from broker._bells import PUBLISH, SPUBLISH, Gap, Ring
 from broker._cluster_bells import ClusterBells
 from broker._connect import Direct, Redirected
-from broker._link import Link, LinkLost
+from broker._link import NOBODY, Link, LinkLost
 from broker._scripts import Arg, Call
+from broker._waiting import until_answered
 from broker.errors import (
     BrokerClosed,
     ClusterIncomplete,
@@ -56,6 +58,8 @@ class Cluster:
         self._replicas: set[Node] = set()
         """They know the map, too, should all masters have gone unseen."""
         self._nodes: dict[Node, Link] = {}
+        self._silent: set[Node] = set()
+        """Masters of which it was said that they do not answer."""
         self._is_doubtful = True
         self._reading: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -63,8 +67,17 @@ class Cluster:
     async def start(self) -> None:
         """Read the map, and reach the masters. One that is dead has its servers fail, not all.
 
-        Raises RedisUnreachable, ClusterIncomplete, InvalidUrl.
+        Where some node answers and no master does, they are waited for, up to the operation
+        timeout. Raises RedisUnreachable, ClusterIncomplete, InvalidUrl.
         """
+        await until_answered(
+            self._start,
+            self.url,
+            self.settings.operation_timeout,
+            lambda: any(link.process is not NOBODY for link in self._nodes.values()),
+        )
+
+    async def _start(self) -> None:
         await self._read_map()
         versions = await asyncio.gather(*(self._reach(node) for node in self._masters))
         reached = [version for version in versions if version]
@@ -78,8 +91,12 @@ class Cluster:
         try:
             await link.command("PING")
         except (LinkLost, RedisUnreachable) as error:
-            log.warning("%s: the master %s does not answer: %s", self.url, shown_node(node), error)
+            if node not in self._silent:
+                self._silent.add(node)
+                why = str(error).rpartition(": ")[2]
+                log.warning("the master %s does not answer: %s", shown_node(node), why)
             return ()
+        self._silent.discard(node)
         await link.check_durability()
         return link.process.version
 
@@ -114,7 +131,7 @@ class Cluster:
         class Maker:
             connection = staticmethod(lambda: self._address.redis.connection(node))
 
-        return Direct(Maker(), f"{shown_node(node)} ({self.url})", self.settings)
+        return Direct(Maker(), shown_node(node), self.settings, is_alone=False)
 
     async def owner(self, slot: int, key: str) -> Node:
         """The node that has a slot. Raises ClusterIncomplete, RedisUnreachable."""
@@ -140,6 +157,13 @@ class Cluster:
         return ClusterIncomplete(
             f"{self.url}: {what}; {holes} of {SLOTS} slots have none: look with "
             "redis-cli --cluster check, mend with redis-cli --cluster fix"
+        )
+
+    def out_of_reach(self, slot: int, key: str, node: Node, why: object) -> ClusterIncomplete:
+        """The error for a slot whose owner does not answer."""
+        return ClusterIncomplete(
+            f"{why}; {shown_node(node)} has slot {slot}, which holds {key}, and "
+            f"{self._owners.count(node):,} of {SLOTS:,} slots: `tympan doctor` says what is away"
         )
 
     def moved(self, slot: int, node: Node) -> None:
@@ -221,9 +245,12 @@ class Cluster:
 
     def _leave_nodes(self) -> None:
         """Disconnect from those that have no slot any more."""
-        used = {*self._owners, *self._address.nodes}
+        owners = {*self._owners}
         for node, link in self._nodes.items():
-            if node not in used:
+            if node in owners:
+                continue
+            _outage.left(link.where)
+            if node not in self._address.nodes:
                 link.drop("the node has no slot any more")
 
 
@@ -276,7 +303,7 @@ class SlotLink:
                 cluster.doubt()
                 if cluster.has_holes:
                     raise cluster.incomplete(str(error)) from None
-                raise
+                raise cluster.out_of_reach(self._slot, self._key, node, error) from None
             except LinkLost:
                 cluster.doubt()
                 raise

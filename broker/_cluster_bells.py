@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from redis.crc import key_slot
 
-from broker._address import Node, reachable
+from broker._address import Node, reachable, shown_node
 from broker._bells import Bells, Gap, Ring
 from broker._connect import Redirected
-from broker.errors import RedisError, RedisUnreachable
+from broker.errors import ClusterIncomplete, RedisError, RedisUnreachable
 from broker.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class ClusterBells:
             raise
 
     async def _follow(self, channel: str, bell: str) -> None:
-        slot, timeout = key_slot(channel.encode()), self._settings.operation_timeout
+        slot = key_slot(channel.encode())
         failure: RedisError | None = None
         pause = 0.02
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._settings.operation_timeout):
                 while True:
                     node = self._cluster.owner_now(slot)
                     try:
@@ -67,9 +67,20 @@ class ClusterBells:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 1.0)
         except TimeoutError:
-            raise failure or RedisUnreachable(
-                f"no subscription at {self._cluster.url} within {timeout:g} s"
-            ) from None
+            raise self._in_vain(slot, channel, failure) from None
+
+    def _in_vain(self, slot: int, channel: str, failure: RedisError | None) -> RedisError:
+        """Why a channel is not heard, as far as is known when patience is over."""
+        node = self._cluster.owner_now(slot)
+        if node is None or isinstance(failure, ClusterIncomplete):
+            return failure or self._cluster.incomplete(f"slot {slot} of {channel} has no owner")
+        why = self.trouble_of(channel) or failure or f"{shown_node(node)} does not answer"
+        return self._cluster.out_of_reach(slot, channel, node, why)
+
+    def trouble_of(self, channel: str) -> object | None:
+        """See :meth:`broker._bells.Hearing.trouble_of`."""
+        home = self._homes.get(channel)
+        return self._nodes[home[0]].trouble if home and home[0] in self._nodes else None
 
     async def unsubscribe(self, channel: str) -> None:
         """Stop listening to a channel."""

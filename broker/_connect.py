@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +65,9 @@ class Connector(Protocol):
     """What to call it in messages; never with a password."""
     is_fixed: bool
     """Whether it is always the same address. If not, a replica is no reason to give up."""
+    is_expected: bool
+    """Whether somebody else who answers says that a process is there, or will be: it may be waited
+    for."""
     on_change: list[Callable[[], None]]
     """Called when the address became another one."""
 
@@ -72,18 +76,24 @@ class Connector(Protocol):
 
 
 class Direct:
-    """Connects to one address."""
+    """Connects to one address; ``is_alone``: to the only Redis there is, as far as the URL says."""
 
     is_fixed = True
+    is_expected = False
 
-    def __init__(self, maker: Maker, url: str, settings: Settings) -> None:
+    def __init__(
+        self, maker: Maker, url: str, settings: Settings, *, is_alone: bool = True
+    ) -> None:
         self.url = url
         self.on_change: list[Callable[[], None]] = []
         self._maker = maker
         self._settings = settings
+        self._is_alone = is_alone
 
     async def connect(self) -> Connection:
-        return await open_connection(self._maker.connection(), self.url, self._settings)
+        return await open_connection(
+            self._maker.connection(), self.url, self._settings, is_alone=self._is_alone
+        )
 
 
 class Redirected(Exception):
@@ -105,12 +115,17 @@ class Redirected(Exception):
         return cls(error.slot_id, (error.host, error.port), for_now=is_ask)
 
 
-def fault(error: Exception, where: str) -> RedisError:
-    """The typed error for one that Redis answered."""
+def fault(error: Exception, where: str, keys: Iterable[object] = ()) -> RedisError:
+    """The typed error for one that Redis answered; ``keys``: keys or channels that were asked for.
+
+    An ACL names none of them.
+    """
     text = str(error)
     match _code(error):
         case "NOPERM":
-            return RedisRefused(f"the ACL of {where} forbids this to our user: {text}")
+            return RedisRefused(
+                f"the ACL of {where} forbids this to our user: {text}{_of_acl(keys)}"
+            )
         case "WRONGPASS" | "NOAUTH":
             return RedisRefused(f"{where} refuses our credentials: {text}")
         case "OOM":
@@ -165,29 +180,48 @@ def is_read_only(error: Exception) -> bool:
     return _code(error) == "READONLY"
 
 
-async def open_connection(connection: Connection, url: str, settings: Settings) -> Connection:
-    """Connect and authenticate. Raises RedisUnreachable or RedisRefused."""
-    async with or_disconnected(connection, url):
+def _of_acl(keys: Iterable[object]) -> str:
+    """Which key it was about, and who tells what is allowed there."""
+    named = next((key for key in keys if isinstance(key, str) and ":" in key), None)
+    if named is None:
+        return "; `tympan doctor` says what it may do"
+    server = named.partition("{")[2].partition("}")[0]
+    command = rf"tympan doctor '\\{server}'" if server else "tympan doctor"
+    return f" ({named}); `{command}` says what it may do there"
+
+
+async def open_connection(
+    connection: Connection, url: str, settings: Settings, *, is_alone: bool = True
+) -> Connection:
+    """Connect and authenticate. Raises RedisUnreachable or RedisRefused.
+
+    ``is_alone``: it is no part of something larger, so another one may be started in its place.
+    """
+    async with or_disconnected(connection, url, is_alone=is_alone):
         async with asyncio.timeout(settings.connect_timeout):
             await connection.connect()
     return connection
 
 
 @contextlib.asynccontextmanager
-async def or_disconnected(connection: Connection, url: str) -> AsyncIterator[None]:
+async def or_disconnected(
+    connection: Connection, url: str, *, is_alone: bool = True
+) -> AsyncIterator[None]:
     """Whatever goes wrong inside, also a cancellation, leaves no connection behind."""
     is_good = False
     try:
         yield
         is_good = True
     except (*BROKEN, TimeoutError, AnyRedisError) as error:
-        raise _unconnected(error, connection, url) from None
+        raise _unconnected(error, connection, url, is_alone=is_alone) from None
     finally:
         if not is_good:
             await connection.disconnect(nowait=True)
 
 
-def _unconnected(error: Exception, connection: Connection, url: str) -> RedisError:
+def _unconnected(
+    error: Exception, connection: Connection, url: str, *, is_alone: bool
+) -> RedisError:
     """Why there is no connection, as our own error."""
     match error:
         case AuthenticationError() | NoPermissionError() | ResponseError():
@@ -205,7 +239,21 @@ def _unconnected(error: Exception, connection: Connection, url: str) -> RedisErr
         (True, False): "where it does not speak TLS, write redis://",
         (True, True): f"where it wants a certificate of its clients, name one: {_OURS}",
     }[speaks_tls, was_cut]
-    return RedisUnreachable(f"no connection to {url}: {text}; is Redis there? {advice}")
+    if is_alone:
+        return RedisUnreachable(f"no connection to {url}: {text}; is Redis there? {advice}")
+    text = _reason(error) or text.rstrip(".")
+    return RedisUnreachable(
+        f"no connection to {url}: {text}{f'; {advice}' if speaks_tls or was_cut else ''}"
+    )
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the system says; redis-py names the address once more."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+            return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 _CUT = re.compile("reset by peer|closed by server", re.IGNORECASE)

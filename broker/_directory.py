@@ -12,16 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
 from broker._keys import IDENTITY, directory
 from broker._link import LinkLost
 from broker._scripts import Arg
+from broker._waiting import until_answered
 from broker.errors import (
     AliasTaken,
     ForeignLayout,
@@ -225,14 +219,10 @@ class Directory:
     async def _ask(self, *command: Arg) -> Any:
         """One command, asked again until it is answered or the operation timeout is over."""
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((LinkLost, RedisUnreachable)),
-                wait=wait_random_exponential(multiplier=0.02, max=1.0),
-                stop=stop_after_delay(self._settings.operation_timeout),
-                reraise=True,
-            ):
-                with attempt:
-                    return await self._link.command(*command)
+            return await until_answered(
+                lambda: self._link.command(*command),
+                self._link.where,
+                self._settings.operation_timeout,
+            )
         except LinkLost as error:
             raise RedisUnreachable(f"{self._link.where} does not answer: {error}") from None
-        raise AssertionError("unreachable")

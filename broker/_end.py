@@ -36,6 +36,11 @@ from broker.results import Result
 
 N = TypeVar("N", bound=Notification[Any])
 
+DIED = "is over: its other end is gone"
+FORGOTTEN = "is over: Redis forgot what was done on it"
+LAPSED = "is over: this process's lease ran out, or Redis forgot this process"
+"""How a channel ended that nobody closed."""
+
 inside_closed: ContextVar[object | None] = ContextVar("inside_closed", default=None)
 """The end whose ChannelClosed callback runs in this context."""
 
@@ -58,6 +63,8 @@ class End(ABC, Generic[N]):
         self._type = type_
         self.closing: Closing | None = None
         """How the channel ended for this end, once it was told."""
+        self._unclosed = DIED
+        """How it ended, where nobody closed it."""
         self._server = server
         self._op = 0
         self._lock = asyncio.Lock()
@@ -154,9 +161,14 @@ class End(ABC, Generic[N]):
         return encode(body, self.type, Place(self.style, limit, ends))
 
     def _encode_reason(self, reason: Body | None) -> bytes | None:
-        if reason is None or (isinstance(reason, Data) and reason.type == NOTIFICATION_RELEASE):
+        if reason is None or self._is_silent(reason):
             return None
         return self._encode(reason, ends=True)
+
+    @staticmethod
+    def _is_silent(reason: Body | None) -> bool:
+        """Whether a close with this reason says nothing to the other end."""
+        return reason is None or (isinstance(reason, Data) and reason.type == NOTIFICATION_RELEASE)
 
     async def _operate(
         self, what: object, make: Callable[[int], Call], *, durable: bool = False
@@ -169,14 +181,23 @@ class End(ABC, Generic[N]):
         async with self._lock:
             if self._unsettled is not None:
                 unsettled, op, call = self._unsettled
-                answer = await self._numbered(unsettled, op, call, durable)
+                answer = await self._led(unsettled, op, call, durable)
                 if unsettled == what:
                     return answer
-            answer = await self._numbered(what, self._op + 1, make, durable)
-            while answer.word == "MOVED":
+            return await self._led(what, self._op + 1, make, durable)
+
+    async def _led(
+        self, what: object, op: int, make: Callable[[int], Call], durable: bool
+    ) -> Answer:
+        """The same, once more where the answer says that what this end knew is out of date."""
+        answer = await self._numbered(what, op, make, durable)
+        while answer.word in ("MOVED", "POOLS"):
+            if answer.word == "MOVED":
                 self._moved(answer.detail)
-                answer = await self._numbered(what, self._op + 1, make, durable)
-            return answer
+            else:
+                await self._server.list_pools()
+            answer = await self._numbered(what, op, make, durable)
+        return answer
 
     async def _numbered(
         self, what: object, op: int, make: Callable[[int], Call], durable: bool
@@ -265,7 +286,7 @@ class End(ABC, Generic[N]):
     def _is_over(self) -> ChannelAlreadyClosed:
         """The error for a channel of whose end this end was told."""
         by = self.closing.by if self.closing is not None else None
-        who = {None: "ended with the death of the other end", self._me: "was closed here before"}
+        who = {None: self._unclosed, self._me: "was closed here before"}
         return ChannelAlreadyClosed(
             f"channel {self.id} {who.get(by, f'was closed by {by}')}",
             self.id,
@@ -292,8 +313,10 @@ class End(ABC, Generic[N]):
         self._heard = max(self._heard, number)
         return False
 
-    def peer_died(self) -> None:
-        """The other end, the broker or this process's lease is gone: NOTIFICATION_RELEASE."""
+    def peer_died(self, how: str = LAPSED) -> None:
+        """The lease, or what Redis knew of the channel, is gone: NOTIFICATION_RELEASE."""
+        if self.closing is None:
+            self._unclosed = how
         self._closed(Closing(self.id, self._release_notice(), None))
 
     def _release_notice(self) -> Notification[Any]:
@@ -372,7 +395,7 @@ class End(ABC, Generic[N]):
     async def _abandon(self) -> None:
         """Redis forgot: end the channel on both sides, and never resurrect it."""
         await self._end_forgotten()
-        self.peer_died()
+        self.peer_died(FORGOTTEN)
 
     @property
     @abstractmethod

@@ -14,13 +14,15 @@ from uuid import UUID
 from broker.conversation import Style, UserFilter
 from broker.names import Name
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Version of the keys and of what they hold; another one is refused (ForeignLayout)."""
 
 EVERYONE = "*"
 """Audience of all-users channels; as a user: the target of such a channel."""
 ADMINISTRATORS = "+"
 """Audience of the administrators' copy of per-user channels."""
+POOL = "~"
+"""How a pool's registration begins, and no other's."""
 ANY_PRINTER = "\\*"
 """In the place of a printer: all printers of the server. No printer's name holds a backslash."""
 IDENTITY = "*"
@@ -47,6 +49,7 @@ CATALOGUE = (
     KeyFact("{s}:grants", "hash", "administrators", "last grant"),
     KeyFact("{s}:counts", "hash", "listeners", "last registration"),
     KeyFact("{s}:registrations", "hash", "listeners", "last registration"),
+    KeyFact("{s}:pools", "hash", "pools", "last pool"),
     KeyFact(
         "{s}:stream:<audience>", "stream", "its groups", "last group; board: last question too"
     ),
@@ -55,9 +58,19 @@ CATALOGUE = (
     KeyFact("{s}:channel:<id>:log", "stream", "the source", "keep_closed after the close"),
     KeyFact("{s}:to:<session>", "stream", "the session", "the session"),
     KeyFact("{s}:held:<session>", "set", "the session", "last thing held"),
-    KeyFact("{s}:body:<id>", "string", "the sender", "keep_body; open question: its end"),
+    KeyFact(
+        "{s}:body:<id>",
+        "string",
+        "the sender",
+        "keep_body; open question: its end; for a pool: keep_pooled",
+    ),
+    KeyFact("{s}:idle:<pool>", "zset", "its replicas", "last idle replica"),
+    KeyFact("{s}:returned:<pool>|<audience>", "zset", "the pool", "last thing handed back"),
+    KeyFact("{s}:held:<pool>", "set", "the pool", "last dialog that waits for a replica"),
+    KeyFact("{s}:dead", "stream", "the pools", "never"),
 )
-"""``<audience>`` is ``<printer>|<type GUID>|<uni or bi>|<=user, * or +>``."""
+"""``<audience>`` is ``<printer>|<type GUID>|<uni or bi>|<=user, *, + or pool>``; ``<pool>`` is
+``~<name>.<digest>``: a pool's registration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class Audience:
     type: UUID
     style: Style
     whom: str
-    """``=alice``, EVERYONE or ADMINISTRATORS."""
+    """``=alice``, EVERYONE or ADMINISTRATORS; or a pool's registration, for its own stream."""
 
     @property
     def field(self) -> str:
@@ -117,8 +130,8 @@ class Keys:
     """The keys of one server."""
 
     __slots__ = (
-        "_prefix", "channels", "counts", "grants", "leases", "meta", "opened", "registrations",
-        "streams",
+        "_prefix", "channels", "counts", "dead", "grants", "leases", "meta", "opened", "pools",
+        "registrations", "streams",
     )  # fmt: skip
 
     def __init__(self, namespace: str, server: str) -> None:
@@ -131,6 +144,8 @@ class Keys:
         self.grants = self._prefix + "grants"
         self.counts = self._prefix + "counts"
         self.registrations = self._prefix + "registrations"
+        self.pools = self._prefix + "pools"
+        self.dead = self._prefix + "dead"
 
     def stream(self, audience: Audience) -> str:
         """The stream of an audience; of a bidirectional one its board of open questions."""
@@ -153,8 +168,16 @@ class Keys:
         return f"{self._prefix}to:{session}"
 
     def held(self, session: str) -> str:
-        """What must be ended when that process dies."""
+        """What must be ended when that process dies; a pool's: dialogs that wait for a replica."""
         return f"{self._prefix}held:{session}"
+
+    def idle(self, pool: str) -> str:
+        """A pool's replicas that wait for work."""
+        return f"{self._prefix}idle:{pool}"
+
+    def returned(self, pool: str, audience: Audience) -> str:
+        """What was handed back of one of a pool's streams, and when it is due."""
+        return f"{self._prefix}returned:{pool}|{audience.field}"
 
     def body(self, body: str) -> str:
         """One large payload."""

@@ -18,6 +18,7 @@ from redis.asyncio.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
+from broker import _outage
 from broker._connect import (
     BROKEN,
     Connector,
@@ -51,9 +52,16 @@ class LinkLost(Exception):
 class Lane:
     """One multiplexed connection. Connects when it is needed; after a break, again."""
 
-    def __init__(self, connector: Connector, settings: Settings) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        settings: Settings,
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> None:
         self._connector = connector
         self._settings = settings
+        self._on_silence = on_silence
+        """Called where there is no connection, or one owes an answer for too long."""
         self._connection: Connection | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
@@ -74,7 +82,11 @@ class Lane:
         Raises LinkLost (outcome unknown), RedisUnreachable (not sent), RedisRefused, RedisTooOld,
         and BrokerClosed.
         """
-        connection = self._connection or await self._connect()
+        try:
+            connection = self._connection or await self._connect()
+        except RedisUnreachable:
+            self._on_silence()
+            raise
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Reply]] = []
         due = loop.time() + self._settings.reply_timeout + patience
@@ -184,6 +196,7 @@ class Lane:
         if due > loop.time():
             self._watch_over(loop, due)
         else:
+            self._on_silence()
             self._break(LinkLost("no answer in time"))
 
 
@@ -210,8 +223,8 @@ class Link:
     def __init__(self, connector: Connector, settings: Settings) -> None:
         self.connector = connector
         self.settings = settings
-        self._common = Lane(connector, settings)
-        self._large = Lane(connector, settings)
+        self._common = Lane(connector, settings, self._silent)
+        self._large = Lane(connector, settings, self._silent)
         self._durable: list[Lane] = []
         self._durable_idle: list[Lane] = []
         self._durable_room = asyncio.Semaphore(DURABLE_LANES)
@@ -225,6 +238,10 @@ class Link:
     def process(self) -> Process:
         """The Redis process that was reached last."""
         return self._common.process
+
+    def _silent(self) -> None:
+        if self.process is not NOBODY:  # what never answered, its caller tells of
+            _outage.began(self.where)
 
     def drop(self, why: str) -> None:
         """Give all connections up; the next call connects again."""
@@ -245,7 +262,7 @@ class Link:
         lane = self._large if large else self._common
         commands = (*_ASKING[asking], command)
         replies = await lane.request(lambda _: commands)
-        return self._checked(replies[-1], lane)
+        return self._checked(replies[-1], lane, command[1:])
 
     async def run(self, call: Call, lead: Sequence[Arg], *, asking: bool = False) -> list[Any]:
         """Run a script: its ARGV are the run id, ``lead``, and the call's own.
@@ -282,7 +299,7 @@ class Link:
         """A lane of one's own: a wait for replicas or disk blocks its connection."""
         async with self._durable_room:
             if not self._durable_idle:
-                lane = Lane(self.connector, self.settings)
+                lane = Lane(self.connector, self.settings, self._silent)
                 self._durable.append(lane)
                 self._durable_idle.append(lane)
             lane = self._durable_idle.pop()
@@ -352,20 +369,24 @@ class Link:
         if isinstance(replies[first], NoScriptError):
             await lane.request(lambda _: (("SCRIPT", "LOAD", script.source),))
             replies = await lane.request(commands, patience)
-        return self._checked(replies[first], lane), replies[-1]
+        return self._checked(replies[first], lane, call.keys), replies[-1]
 
-    def _checked(self, reply: Reply, lane: Lane) -> Reply:
+    def _checked(self, reply: Reply, lane: Lane, keys: Iterable[object]) -> Reply:
         if not isinstance(reply, ResponseError):
+            _outage.ended(self.where)
             return reply
-        redirected = Redirected.of(reply)
-        if redirected is not None:
-            raise redirected
         if is_passing(reply):
+            self._silent()
             raise RedisUnreachable(f"{self.where} does nothing now: {reply}")
         if is_read_only(reply) and not self.connector.is_fixed:
             lane.drop("a replica answered")
+            self._silent()
             raise RedisUnreachable(f"{self.where} is a replica: it was the primary until now")
-        raise fault(reply, self.where)
+        _outage.ended(self.where)
+        redirected = Redirected.of(reply)
+        if redirected is not None:
+            raise redirected
+        raise fault(reply, self.where, keys)
 
 
 _ASKING: tuple[tuple[Command, ...], ...] = ((), (("ASKING",),))

@@ -16,7 +16,7 @@ from broker._entries import Entry, EntryId, read_range
 from broker._keys import Audience
 from broker._outcomes import PRINTER_DELETED
 from broker._plan import RegistrationPlan
-from broker._reader import BATCH, BoardReader, Reader, StreamReader
+from broker._reader import BATCH, BoardMember, BoardReader, Reader, StreamReader
 from broker._room import Room
 from broker._scripts import Call
 from broker._standing import Standing, denied, watch
@@ -105,15 +105,23 @@ class Listening:
                 await self._enter_paused(registration, readers)
         finally:
             for key in keys:
-                self._joining[key] -= 1
-                if not self._joining[key]:
-                    del self._joining[key]
+                self._joined(key)
             await self._drop_unused(readers)
-        if plan.needed and (self._watch is None or self._watch.done()):
-            self._watch = self._server.spawn(watch(self._server))
+        if plan.needed:
+            self.keep_watch()
         if is_board:
             for reader in readers:
                 await reader.looked()
+
+    def _joined(self, key: str) -> None:
+        self._joining[key] -= 1
+        if not self._joining[key]:
+            del self._joining[key]
+
+    def keep_watch(self) -> None:
+        """Something stands here on a right: ask again for it, each lease."""
+        if self._watch is None or self._watch.done():
+            self._watch = self._server.spawn(watch(self._server))
 
     async def _follow(self, key: str, audience: Audience) -> Reader:
         server = self._server
@@ -121,10 +129,12 @@ class Listening:
         if reader is None:
             common = (key, audience.field, server.keys.streams, server.command)
             if audience.style is BIDIRECTIONAL:
-                reader = BoardReader(*common, self._fate)
+                reader = BoardReader(*common, self._fate, server.missed)
                 reader.position = EntryId(int(server.epoch), 0)
             else:
-                reader = StreamReader(*common, lambda entry: self._fan_out(key, entry))
+                reader = StreamReader(
+                    *common, lambda entry: self._fan_out(key, entry), server.missed
+                )
             self.readers[key] = reader
         await server.hear(key)
         return reader
@@ -227,6 +237,34 @@ class Listening:
                 self._trimmed.pop(reader.key, None)
                 await self._server.hear_no_more(reader.key)
                 await reader.close()
+
+    async def attend(self, audiences: Iterable[Audience], member: BoardMember) -> None:
+        """Follow boards for a pool's replica: what is open there, and what is not any more."""
+        for audience in audiences:
+            key = self._server.keys.stream(audience)
+            self._joining[key] = self._joining.get(key, 0) + 1
+            try:
+                reader = await self._follow(key, audience)
+            finally:
+                self._joined(key)
+            assert isinstance(reader, BoardReader)
+            reader.members.append(member)
+            reader.look()
+
+    def know(self, audience: Audience, question: Entry) -> None:
+        """A pool's replica was handed a question of a board that it attends."""
+        reader = self.readers.get(self._server.keys.stream(audience))
+        if isinstance(reader, BoardReader):
+            reader.know(question)
+
+    async def attend_no_more(self, audiences: Iterable[Audience], member: BoardMember) -> None:
+        """Stop that."""
+        found = [self.readers.get(self._server.keys.stream(audience)) for audience in audiences]
+        readers = [reader for reader in found if isinstance(reader, BoardReader)]
+        for reader in readers:
+            if member in reader.members:
+                reader.members.remove(member)
+        await self._drop_unused(readers)
 
     def ended(self, registration: str, why: str) -> None:
         """Another process ended a registration."""

@@ -1,14 +1,16 @@
-"""What a registration asks for, and the names that follow from it. Pure."""
+"""What a registration, or a pool, asks for, and the names that follow from it. Pure."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from broker._keys import Audience, grant_field, group_name, registration_audiences
-from broker.conversation import Style, UserFilter
+from broker._keys import POOL, Audience, grant_field, group_name, registration_audiences
+from broker.conversation import BIDIRECTIONAL, Style, UserFilter
 from broker.names import Name
 
 
@@ -62,3 +64,65 @@ class RegistrationPlan:
             record["needed"],
             record.get("source", ""),
         )
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What one registration of a pool asks for.
+
+    Its id follows from what it asks for, so that every replica finds the same one.
+    """
+
+    pool: str
+    plan: RegistrationPlan
+    buffer: int
+    everywhere: bool = False
+    """Whether it is one server's part of a pool that listens on the whole farm."""
+
+    @cached_property
+    def id(self) -> str:
+        """``~<pool>.<digest>``: no session's id, and no registration's of a process."""
+        plan = self.plan
+        asked = (plan.name.printer, plan.type, plan.style.word, plan.user, plan.user_filter)
+        text = "|".join(str(part) for part in (*asked, plan.printers))
+        return f"{POOL}{self.pool}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def audiences(self) -> tuple[Audience, ...]:
+        """A stream of its own, or where it is bidirectional the boards of whom it hears."""
+        plan = self.plan
+        if plan.style is BIDIRECTIONAL:
+            return plan.audiences
+        return (Audience(plan.name.printer, plan.type, plan.style, self.id),)
+
+    @cached_property
+    def group(self) -> str:
+        """Its consumer group."""
+        return self.plan.group(self.id)
+
+    def concerns(self, audiences: Collection[Audience]) -> bool:
+        """Whether it hears what is sent to these."""
+        return any(audience in audiences for audience in self.plan.audiences)
+
+    def record(self) -> dict[str, Any]:
+        """What Redis keeps of it."""
+        plan = self.plan
+        return {
+            "pool": self.pool,
+            "printer": plan.name.printer,
+            "type": str(plan.type),
+            "style": plan.style.word,
+            "user": plan.user,
+            "filter": int(plan.user_filter),
+            "needed": plan.needed,
+            "source": plan.source,
+            "printers": plan.printers,
+            "buffer": self.buffer,
+            "everywhere": self.everywhere,
+        }
+
+    @classmethod
+    def of_record(cls, server: str, record: dict[str, Any]) -> PoolPlan:
+        """The plan behind a record in ``pools``."""
+        plan = RegistrationPlan.of_record(server, record)
+        return cls(record["pool"], plan, record["buffer"], record["everywhere"])

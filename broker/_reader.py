@@ -17,12 +17,16 @@ from broker.errors import RedisError
 
 BATCH = 256
 Command = Callable[..., Awaitable[Any]]
+Missed = Callable[[], None]
+"""Called for each bell that shows that one before it was not heard."""
 
 
 class Reader(ABC):
     """What stream and board readers share: bells in, one look at Redis at a time."""
 
-    def __init__(self, key: str, field: str, streams: str, command: Command) -> None:
+    def __init__(
+        self, key: str, field: str, streams: str, command: Command, missed: Missed
+    ) -> None:
         self.key = key
         self.field = field
         self.position = EntryId(0, 0)
@@ -30,6 +34,7 @@ class Reader(ABC):
         self._rung = EntryId(0, 0)
         self._streams = streams
         self._command = command
+        self._missed = missed
         self._paused = 0
         self._again = False
         self._task: asyncio.Task[None] | None = None
@@ -46,11 +51,18 @@ class Reader(ABC):
         self._rung = max(self._rung, id_)
         next_in_line = id_.epoch == self.position.epoch and id_.number == self.position.number + 1
         busy = self._paused or (self._task is not None and not self._task.done())
+        if not busy and self._is_behind(id_):
+            self._missed()
         if busy or not next_in_line or entry is None or entry.reference:
             self.look()
         else:
             self.position = id_
             self.take(entry)
+
+    def _is_behind(self, rung: EntryId) -> bool:
+        """Whether a bell before this one was lost; before the first entry nobody can tell."""
+        last = self.position
+        return last.epoch == rung.epoch and 0 < last.number < rung.number - 1
 
     def look(self) -> None:
         """Read Redis soon; asked during a look, once more after it."""
@@ -117,13 +129,14 @@ class StreamReader(Reader):
         streams: str,
         command: Command,
         taker: Callable[[Entry], None],
+        missed: Missed,
     ) -> None:
-        super().__init__(key, field, streams, command)
+        super().__init__(key, field, streams, command, missed)
         self._taker = taker
         self._references: deque[tuple[EntryId, str]] = deque()
 
     def take(self, entry: Entry) -> None:
-        if entry.reference is not None:
+        if entry.reference is not None and not entry.text("keep"):  # no pool needs it
             self._references.append((entry.id, entry.reference))
         self._taker(entry)
 
@@ -173,11 +186,16 @@ class BoardReader(Reader):
         streams: str,
         command: Command,
         fate: Callable[[str], Awaitable[Entry]],
+        missed: Missed,
     ) -> None:
-        super().__init__(key, field, streams, command)
+        super().__init__(key, field, streams, command, missed)
         self.members: list[BoardMember] = []
         self._offers: dict[str, EntryId] = {}
         self._fate = fate
+
+    def know(self, entry: Entry) -> None:
+        """A member was given a question in another way, perhaps before its bell rang here."""
+        self._offers.setdefault(entry.text("channel"), entry.id)
 
     def take(self, entry: Entry) -> None:
         if entry.text("event") == "offer":
@@ -191,6 +209,7 @@ class BoardReader(Reader):
 
     async def read(self) -> None:
         """Compare the whole board with what the members know."""
+        known = set(self._offers)
         number = await self._command("HGET", self._streams, self.field)
         open_now: dict[str, EntryId] = {}
         after = "-"
@@ -204,10 +223,10 @@ class BoardReader(Reader):
                 break
             after = f"({entries[-1].id}"
         awaited = {channel for member in self.members for channel in member.open_offers()}
-        for channel in set(self._offers) - set(open_now):
+        for channel in known - set(open_now):
             if channel in awaited:
                 self.take(await self._fate(channel))
             else:
-                del self._offers[channel]
+                self._offers.pop(channel, None)
         epoch = max(self._rung.epoch, self.position.epoch)
         self.position = max(self.position, EntryId(epoch, int(number or 0)))

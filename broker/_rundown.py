@@ -7,18 +7,22 @@ another process was quicker.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from broker import _calls
-from broker._calls import NO_BODY, Handle, Route
-from broker._keys import Audience, channel_audiences, parse_subject
+from broker import _calls, _pools
+from broker._calls import NO_BODY, Route
+from broker._keys import POOL, Audience, channel_audiences, parse_subject
 from broker._plan import RegistrationPlan
 from broker.conversation import BIDIRECTIONAL
+from broker.errors import RedisRefused
 from broker.names import Name
 
 if TYPE_CHECKING:
     from broker._server import Server
+
+log = logging.getLogger("tympan")
 
 AT_ONCE = 256
 
@@ -31,16 +35,30 @@ async def run_down(server: Server) -> int:
 
 async def _run_down(server: Server, session: str) -> bool:
     async for held in _held(server, session):
-        kind, _, what = held.partition(":")
-        if kind == "registration":
-            await end_registration(server, what, "run-down", session)
-        elif kind == "channel":
-            await end_channel(server, what, "run-down", session)
-        elif kind == "dialog":
-            channel, _, registration = what.partition(":")
-            await end_dialog(server, channel, registration, session)
+        try:
+            await _end(server, held, session)
+        except RedisRefused as error:  # not by this credential; a process with another one ends it
+            log.info("server %s: %s of %s stays: %s", server.name, held, session, error)
     word, *_ = await server.ask(lambda: _calls.bury(server.keys, session))
     return bool(word == "OK")
+
+
+async def _end(server: Server, held: str, session: str) -> None:
+    """End one thing that a dead session held."""
+    kind, _, what = held.partition(":")
+    if kind == "registration":
+        await end_registration(server, what, "run-down", session)
+    elif kind == "channel":
+        await end_channel(server, what, "run-down", session)
+    elif kind == "replica":
+        await _pools.give_up_share(server, what, session)
+    elif kind == "dialog":
+        channel, _, registration = what.partition(":")
+        word = "NO_POOL"
+        if registration.startswith(POOL):
+            word = await _pools.let_wait(server, channel, registration, session)
+        if word == "NO_POOL":
+            await _pools.end_dialog(server, channel, registration, session, "run-down")
 
 
 async def _held(server: Server, session: str) -> AsyncIterator[str]:
@@ -103,23 +121,6 @@ async def close_channel(server: Server, channel: str) -> str:
         )
         word = str((await server.ask_anew(lambda: call))[0])  # noqa: B023 (asked in the same turn)
     return word
-
-
-async def end_dialog(server: Server, channel: str, registration: str, holder: str) -> str:
-    """Close a channel in the name of its dead owner."""
-    facts = await _facts(server, channel, "subject", "session", "held")
-    handle = Handle(
-        registration,
-        "",
-        holder,
-        facts.get("session", holder),
-        _boards(server, channel, facts.get("subject")),
-        facts.get("held"),
-    )
-    reply = await server.ask(
-        lambda: _calls.listener_close(server.keys, handle, 0, "run-down", server.keep, NO_BODY)
-    )
-    return str(reply[0])
 
 
 async def _facts(server: Server, channel: str, *fields: str) -> dict[str, str]:

@@ -153,26 +153,26 @@ OPEN = _script(
 )
 UNI_SEND = _script(
     "uni_send",
-    "meta leases channel streams body stream* room*",
-    "run epoch session op id printer user data kept lossless field*",
-    "OK LOST FAILURE NO_LISTENERS FULL CLOSED GONE NOT_YOURS GAP NO_BODY EPOCH LAPSED",
+    "meta leases channel streams body stream* room* idle*",
+    "run epoch session op id printer user data kept lossless trace pools keep field* pool*",
+    "OK LOST FAILURE NO_LISTENERS FULL CLOSED GONE NOT_YOURS GAP NO_BODY POOLS EPOCH LAPSED",
 )
 OFFER = _script(
     "offer",
     "meta leases channel log streams body board* room*",
-    "run epoch session op id printer user data kept field*",
+    "run epoch session op id printer user data kept trace field*",
     "OK NO_LISTENERS WAITING CLOSED GONE NOT_YOURS GAP NO_BODY EPOCH LAPSED",
 )
 FOLLOW_UP = _script(
     "follow_up",
     "meta leases channel log streams inbox body",
-    "run epoch session op id token listening field data kept",
+    "run epoch session op id token listening field data kept trace",
     "OK WAITING CLOSED GONE NOT_YOURS GAP MOVED NO_BODY EPOCH LAPSED",
 )
 RESPOND = _script(
     "respond",
     "meta leases channel log streams inbox held asked body board* room*",
-    "run epoch session op id handle user field keep data kept field*",
+    "run epoch session op id handle user field keep data kept turn trace field*",
     "OK ACQUIRED CLOSED DECLINED IN_PROGRESS NOT_OFFERED GONE GAP NOT_YOURS NO_BODY EPOCH LAPSED",
 )
 SOURCE_CLOSE = _script(
@@ -225,8 +225,76 @@ CONFIRM = _script(
     "run epoch session handle op token",
     "OK FORGOTTEN GONE EPOCH LAPSED",
 )
+CREATE_POOL = _script(
+    "create_pool",
+    "meta leases grants counts pools streams stream* room*",
+    "run epoch session id record group right needed count limit buffer field*",
+    "OK KNOWN DENIED LIMIT EPOCH LAPSED",
+)
+DELETE_POOL = _script(
+    "delete_pool",
+    "meta leases counts pools streams waiting idle stream* room* returned*",
+    "run epoch session id group count field*",
+    "OK GONE HOLDS EPOCH LAPSED",
+)
+JOIN = _script(
+    "join",
+    "meta leases pools held",
+    "run epoch session id",
+    "OK GONE EPOCH LAPSED",
+)
+FETCH = _script(
+    "fetch",
+    "meta leases pools held inbox idle waiting streams stream* returned*",
+    "run epoch session id group most carried field*",
+    "OK GONE NOT_JOINED EPOCH LAPSED",
+)
+FINISH = _script(
+    "finish",
+    "meta leases stream* room*",
+    "run epoch session group* id* times*",
+    "OK GONE NOT_YOURS EPOCH LAPSED",
+)
+HAND_BACK = _script(
+    "hand_back",
+    "meta leases stream* returned* idle*",
+    "run epoch session pool* group* id* times* delay*",
+    "OK GONE NOT_YOURS EPOCH LAPSED",
+)
+DISOWN = _script(
+    "disown",
+    "meta leases held inbox idle stream* returned*",
+    "run epoch session id group holder most",
+    "OK MORE NOT_YOURS EPOCH LAPSED",
+)
+ORPHAN = _script(
+    "orphan",
+    "meta leases pools channel held waiting idle",
+    "run epoch session id pool holder",
+    "OK GONE NO_POOL NOT_YOURS EPOCH LAPSED",
+)
+ADOPT = _script(
+    "adopt",
+    "meta leases channel log streams waiting held inbox",
+    "run epoch session id pool field",
+    "OK GONE NOT_YOURS EPOCH LAPSED",
+)
+DEAD_LETTER = _script(
+    "dead_letter",
+    "meta leases dead stream room body",
+    "run epoch session group id most keep times after name* value*",
+    "OK GONE NOT_YOURS EPOCH LAPSED",
+)
+REPLAY = _script(
+    "replay",
+    "meta leases pools streams dead stream room returned idle",
+    "run epoch session letter pool group field entry name* value*",
+    "OK GONE NO_POOL FULL OVER EPOCH LAPSED",
+)
 
 SCRIPTS = (
     HELLO, RENEW, SWEEP, BURY, GRANT, OPEN, UNI_SEND, OFFER, FOLLOW_UP, RESPOND, SOURCE_CLOSE,
     LISTENER_CLOSE, SERVER_CLOSE, DELETE_PRINTER, REGISTER, UNREGISTER, TAKE, CONFIRM,
+    CREATE_POOL, DELETE_POOL, JOIN, FETCH, FINISH, HAND_BACK, DISOWN, ORPHAN, ADOPT, DEAD_LETTER,
+    REPLAY,
 )  # fmt: skip

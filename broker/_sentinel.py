@@ -41,6 +41,7 @@ class Sentinel:
     """Connects to the primary that Sentinel names."""
 
     is_fixed = False
+    is_expected = False
 
     def __init__(self, address: Address, settings: Settings) -> None:
         self.url = address.url
@@ -51,18 +52,20 @@ class Sentinel:
 
     async def connect(self) -> Connection:
         primary = await self.primary()
-        where = f"{shown_node(primary)} ({self.url})"
+        where = f"the primary {shown_node(primary)} of {self._address.master}"
         connection = await open_connection(
-            self._address.redis.connection(primary), where, self._settings
+            self._address.redis.connection(primary), where, self._settings, is_alone=False
         )
-        async with or_disconnected(connection, where), asyncio.timeout(PATIENCE):
+        async with (
+            or_disconnected(connection, where, is_alone=False),
+            asyncio.timeout(PATIENCE),
+        ):
             facts = (await ask(connection, "INFO", "replication")).decode()  # as ROLE needs +@admin
         role = dict(line.split(":", 1) for line in facts.splitlines() if ":" in line)["role"]
         if role != "master":
             await connection.disconnect(nowait=True)
             raise RedisUnreachable(
-                f"{where}: Sentinel names it the primary, and it calls itself a {role}; "
-                "a failover may be under way"
+                f"Sentinel names {where}, and it calls itself a {role}; a failover may be under way"
             )
         if self._primary not in (None, primary):
             log.warning("%s: the primary is %s now", self.url, shown_node(primary))
@@ -93,6 +96,7 @@ class Sentinel:
                 await heard
                 found = settled(list(opinions.values()), majority)
                 if found is not None:
+                    self.is_expected = True
                     return found
         finally:
             for task in asking:
@@ -107,6 +111,7 @@ class Sentinel:
             for opinion in opinions.values()
             if isinstance(opinion, Opinion) and opinion.primary is not None
         ]
+        self.is_expected = bool(said)
         newest = max((opinion.epoch for opinion in said), default=0)
         named = {opinion.primary for opinion in said if opinion.epoch == newest}
         if len(named) == 1 and (primary := named.pop()) is not None:
@@ -133,7 +138,10 @@ class Sentinel:
         where = f"the Sentinel {shown_node(node)}"
         connection = self._address.sentinel.connection(node)
         master = self._address.master
-        async with or_disconnected(connection, where), asyncio.timeout(PATIENCE):
+        async with (
+            or_disconnected(connection, where, is_alone=False),
+            asyncio.timeout(PATIENCE),
+        ):
             await connection.connect()
             found = await ask(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
             epoch = 0

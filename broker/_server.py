@@ -14,32 +14,32 @@ import os
 import random
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import (
     AsyncRetrying,
-    RetryError,
     retry_if_exception,
-    retry_if_exception_type,
-    stop_after_delay,
     wait_exponential,
-    wait_random_exponential,
 )
 
-from broker import _calls, _rundown
+from broker import _calls, _pools, _rundown
 from broker._calls import NO_BODY, Stowed
 from broker._entries import Entry, EntryId
 from broker._keys import LAYOUT, Keys, inbox_field
 from broker._link import LinkLost
 from broker._listening import Listening
+from broker._plan import PoolPlan
 from broker._reader import Reader, StreamReader
 from broker._scripts import Arg, Call
 from broker._topology import Topology
+from broker._waiting import telling, until_answered
 from broker.errors import (
     AccessDenied,
     BrokerClosed,
     ForeignLayout,
+    NoSuchPool,
     OutcomeUnknown,
     RedisError,
     RedisRefused,
@@ -47,17 +47,21 @@ from broker.errors import (
     SessionLapsed,
     TympanError,
 )
+from broker.observer import SILENT, Observer
 from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker.channel import Channel
     from broker.offer import Offer
     from broker.registration import Registration
+    from broker.replica import Replica
 
 log = logging.getLogger("tympan")
 
 Reply = list[Any]
 T = TypeVar("T")
+WORK = b"work "
+"""A bell at an inbox that announces no entry, but work for a pool's replica."""
 PASSING = (RedisError, OutcomeUnknown, SessionLapsed)
 """Weather, to work that comes around again by the clock."""
 
@@ -74,15 +78,18 @@ def new_session() -> str:
 
 def _is_worth_another_try(error: BaseException) -> bool:
     """Of refusals only those for a right are final (R126); a cancellation is none of ours."""
-    final = (AccessDenied, RedisRefused, BrokerClosed)
+    final = (AccessDenied, RedisRefused, BrokerClosed, NoSuchPool)
     return isinstance(error, Exception) and not isinstance(error, final)
 
 
 class Server:
     """One print server: asks Redis, keeps this process's lease, hears what concerns it."""
 
-    def __init__(self, name: str, topology: Topology, settings: Settings) -> None:
+    def __init__(
+        self, name: str, topology: Topology, settings: Settings, observer: Observer = SILENT
+    ) -> None:
         self.name = name
+        self.observer = observer
         self.keys = Keys(settings.namespace, name)
         self.settings = settings
         self.topology = topology
@@ -92,10 +99,23 @@ class Server:
         self.session = new_session()
         self.epoch = ""
         self.lapses = 0
+        self.answered = 0.0
+        """When Redis answered last, by the event loop's clock."""
+        self.ahead = 0.0
+        """Seconds that Redis's clock is ahead of this process's, as of the last renewal."""
         self.channels: dict[str, Channel] = {}
         self.dialogs: dict[tuple[str, str], Offer[Any]] = {}
         """Offers that this process answered, or is answering: by channel and registration."""
         self.doubtful: set[str] = set()
+        self.pools: tuple[PoolPlan, ...] = ()
+        """The pools that collect here, as of :attr:`pools_listed`."""
+        self.pools_listed = "0"
+        self.replicas: dict[str, Replica[Any]] = {}
+        """This process's parts in pools, by the pool's registration."""
+        self.serves = False
+        """Whether it ever had such a part under this session or an earlier one."""
+        self.sweeps_often = False
+        """Whether the dead are looked for several times in a lease, as a reaper does."""
         self.listening = Listening(self)
         self._inbox: StreamReader | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -111,6 +131,7 @@ class Server:
         await self._begin()
         self.spawn(self._keep_lease())
         self.spawn(self._keep_watch())
+        self.spawn(self._keep_sweeping())
 
     async def close(self) -> None:
         """Stop all work and bury the session; what it still holds is run down after its lease."""
@@ -153,12 +174,14 @@ class Server:
             self.keys.streams,
             self.command,
             self._told,
+            self.missed,
         )
         self._inbox = inbox
         await self.hear(inbox.key)
         lease = self._milliseconds(self.settings.lease)
         call = _calls.hello(self.keys, self.session, lease, self.topology.bell)
         word, *rest = await self._settled(lambda: self.link.run(call, ()))
+        self.answered = asyncio.get_running_loop().time()
         if word == b"FOREIGN":
             raise ForeignLayout(
                 f"{self.link.where}: {self.keys.meta} is {rest[0].decode()}; this version of "
@@ -167,6 +190,8 @@ class Server:
         if word != b"OK":
             raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
         self.epoch, bell = rest[0].decode(), rest[1].decode()
+        if rest[2].decode() != self.pools_listed:
+            await self.list_pools()
         inbox.position = EntryId(int(self.epoch), 0)
         if bell != self.bell:  # somebody said so before
             await self.hear_no_more(inbox.key)
@@ -184,7 +209,13 @@ class Server:
         while True:
             await asyncio.sleep(self.settings.lease / 3)
             with contextlib.suppress(*PASSING):
-                await self.ask(self._renewal)
+                await self._renew()
+
+    async def _renew(self) -> None:
+        """Renew the lease, and compare clocks: the answer was given between the two instants."""
+        before = time.time()
+        _, now, *_ = await self.ask(self._renewal)
+        self.ahead = int(now) / 1000 - (before + time.time()) / 2
 
     def _renewal(self) -> Call:
         unread = EntryId(0, 1)
@@ -195,20 +226,36 @@ class Server:
         return _calls.renew(self.keys, self.session, lease, str(unread))
 
     async def _keep_watch(self) -> None:
-        """Look although no bell rang; write positions; trim; sweep the dead now and then."""
-        loop = asyncio.get_running_loop()
-        sweep_at = loop.time()
+        """Look although no bell rang; write positions; trim."""
         while True:
             await asyncio.sleep(self.settings.resync)
             with contextlib.suppress(*PASSING):
                 await self._check()
                 await self.listening.keep_house()
+                await self._audit()
                 if self.doubtful:
                     await self._settle_doubts()
                     self.doubtful.clear()
-                if loop.time() >= sweep_at:
-                    sweep_at = loop.time() + self.settings.lease * random.uniform(1, 2)
-                    await self.run_down()
+
+    async def _keep_sweeping(self) -> None:
+        """Look for the dead now and then; often where replicas wait for what they held."""
+        while True:
+            often = self.sweeps_often or self.replicas
+            pause = random.uniform(0.2, 0.4) if often else random.uniform(1, 2)
+            await asyncio.sleep(self.settings.lease * pause)
+            with contextlib.suppress(*PASSING):
+                await self.run_down()
+
+    async def _audit(self) -> None:
+        """Give up what this process has in hand for Redis, and nothing here knows of."""
+        for replica in list(self.replicas.values()):
+            await replica.audit()
+        if self.serves:
+            await _pools.give_up_unknown(self)
+
+    async def list_pools(self) -> None:
+        """Read which pools there are."""
+        self.pools_listed, self.pools = await _pools.read(self)
 
     def doubt(self, channel: str) -> None:
         """A channel that may have been opened although its source was broken off."""
@@ -238,7 +285,9 @@ class Server:
 
     async def hear(self, key: str) -> None:
         """Have the bells of a stream ring here. Raises RedisRefused, RedisUnreachable."""
-        await self.topology.bells.subscribe(key, self.bell)
+        bells, patience = self.topology.bells, self.settings.operation_timeout
+        with telling(self.link.where, patience, lambda: bells.trouble_of(key)):
+            await bells.subscribe(key, self.bell)
 
     async def hear_no_more(self, key: str) -> None:
         """Stop that."""
@@ -249,16 +298,23 @@ class Server:
         if self._inbox is not None:
             self._inbox.look()
         self.listening.look()
+        for replica in list(self.replicas.values()):
+            replica.look()
 
     async def _check(self) -> None:
         """Is this still the Redis that we know, and are we alive? Only then have everybody look."""
-        await self.ask(self._renewal)
+        await self._renew()
         self.look()
 
     def heard_again(self) -> None:
         """Bells were not heard for a while: perhaps Redis was away, and is another process now."""
         if self._checking is None or self._checking.done():
+            self.missed()
             self._checking = self.spawn(self._check_quietly())
+
+    def missed(self) -> None:
+        """Bells rang that were not heard here."""
+        self.observer.resynced(self.name)
 
     async def _check_quietly(self) -> None:
         with contextlib.suppress(*PASSING, BrokerClosed):
@@ -266,6 +322,11 @@ class Server:
 
     def ring(self, channel: str, payload: bytes) -> None:
         """A bell rang."""
+        if payload.startswith(WORK):
+            replica = self.replicas.get(payload[len(WORK) :].decode())
+            if replica is not None:
+                replica.look()
+            return
         reader = self._reader(channel)
         if reader is not None:
             reader.ring(payload)
@@ -319,8 +380,17 @@ class Server:
                 async with self._changing:
                     pass  # a new session or epoch is being taken up
             session, epoch = self.session, self.epoch
-            reply, held = await self._answer(make(), session, epoch, durable=durable)
+            call, loop = make(), asyncio.get_running_loop()
+            asked = loop.time()
+            try:
+                reply, held = await self._answer(call, session, epoch, durable=durable)
+            except TympanError as error:
+                fault = type(error).__name__
+                self.observer.script_ended(call.script.name, loop.time() - asked, fault)
+                raise
+            self.answered = loop.time()
             word = reply[0].decode()
+            self.observer.script_ended(call.script.name, self.answered - asked, word)
             if word == "EPOCH":
                 await self._new_epoch(reply[1].decode())
             elif word == "LAPSED":
@@ -355,27 +425,24 @@ class Server:
     async def _settled(self, once: Callable[[], Awaitable[T]], *, was_lost: bool = False) -> T:
         """Ask again, with growing pauses, until an answer or the operation timeout."""
         timeout = self.settings.operation_timeout
+
+        async def asked() -> T:
+            nonlocal was_lost
+            try:
+                return await once()
+            except LinkLost:
+                was_lost = True
+                raise
+
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((LinkLost, RedisUnreachable)),
-                wait=wait_random_exponential(multiplier=0.02, max=1.0),
-                stop=stop_after_delay(timeout),
-            ):
-                with attempt:
-                    try:
-                        return await once()
-                    except LinkLost:
-                        was_lost = True
-                        raise
-        except RetryError as error:
-            cause = error.last_attempt.exception()
+            return await until_answered(asked, self.link.where, timeout)
+        except (LinkLost, RedisUnreachable) as error:
             if was_lost:
                 raise OutcomeUnknown(
-                    f"{self.link.where} gave no answer for {timeout:g} s ({cause}); it may or may "
+                    f"{self.link.where} gave no answer for {timeout:g} s ({error}); it may or may "
                     "not have happened: call the same method again to settle it"
                 ) from None
-            raise cause or RedisUnreachable(self.link.where) from None
-        raise AssertionError("unreachable")
+            raise
 
     # Bodies -------------------------------------------------------------------------------------
 
@@ -408,6 +475,7 @@ class Server:
                 return
             log.warning("server %s: new epoch %s, checking what is held", self.name, epoch)
             self.epoch = epoch
+            self.pools_listed = ""  # what it forgot, it may count again
         with contextlib.suppress(SessionLapsed):
             await asyncio.gather(
                 self.listening.resume(),
@@ -426,6 +494,7 @@ class Server:
             if session != self.session:
                 return
             self.lapses += 1
+            self.observer.lease_lost(self.name)
             log.warning("server %s: session %s lapsed", self.name, session)
             self.session = new_session()
             channels, self.channels = list(self.channels.values()), {}
@@ -434,14 +503,26 @@ class Server:
                 channel.peer_died()
             for dialog in dialogs:
                 dialog.peer_died()
+            replicas = list(self.replicas.values())
+            for replica in replicas:
+                replica.lapsed()
             for registration in await self.listening.lapsed():
                 self.register_again(registration)
+            for replica in replicas:
+                self.join_again(replica)
             await self._forget_inbox()
             await self._begin()
 
     def register_again(self, registration: Registration[Any]) -> None:
         """Try until it stands, or is refused for good."""
-        task = self.spawn(self._register_again(registration))
+        self._again(self._register_again(registration))
+
+    def join_again(self, replica: Replica[Any]) -> None:
+        """Try until it has joined, or is refused for good."""
+        self._again(self._join_again(replica))
+
+    def _again(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.spawn(work)
         if task is not None:
             self._registering.add(task)
             task.add_done_callback(self._registering.discard)
@@ -454,17 +535,26 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _register_again(self, registration: Registration[Any]) -> None:
-        """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_is_worth_another_try),
-                wait=wait_exponential(
-                    multiplier=self.settings.retry_least,
-                    min=self.settings.retry_least,
-                    max=self.settings.retry_most,
-                ),
-            ):
-                with attempt:
-                    await registration.renew()
+            await self._until_it_stands(registration.renew)
         except TympanError as error:
             registration.ended(f"it could not be registered again: {error}", error)
+
+    async def _join_again(self, replica: Replica[Any]) -> None:
+        try:
+            await self._until_it_stands(replica.rejoin)
+        except TympanError as error:
+            replica.ended(error)
+
+    async def _until_it_stands(self, make: Callable[[], Awaitable[None]]) -> None:
+        """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_is_worth_another_try),
+            wait=wait_exponential(
+                multiplier=self.settings.retry_least,
+                min=self.settings.retry_least,
+                max=self.settings.retry_most,
+            ),
+        ):
+            with attempt:
+                await make()

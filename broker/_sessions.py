@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-from broker import inventory
+from broker import _pools, inventory
 from broker._directory import Directory
 from broker._server import Server
 from broker.errors import InvalidArgument, NotInDirectory, RedisError, ServerInUse
 from broker.inventory import ServerFacts
+from broker.pool import read_pools
 from broker.settings import Settings
 
 
@@ -100,6 +101,13 @@ class Sessions:
             if not self._borrowed[session.name] and session.name not in self._kept:
                 await self._end(session)
 
+    async def leave(self, name: str) -> None:
+        """End a session, unless something hangs on it or somebody borrowed it."""
+        async with self._lock(name):
+            server = self.servers.get(name)
+            if server is not None and not self._borrowed[name]:
+                await self._end(server)
+
     async def _session(self, name: str, *, keeps: bool) -> Server | None:
         """The session; None where the name was made another server's alias meanwhile.
 
@@ -130,7 +138,13 @@ class Sessions:
 
     async def _end(self, server: Server) -> None:
         """Close a session, if nothing hangs on it."""
-        held = server.channels or server.dialogs or server.doubtful or server.listening.readers
+        held = (
+            server.channels
+            or server.dialogs
+            or server.doubtful
+            or server.replicas
+            or server.listening.readers
+        )
         if self.servers.get(server.name) is server and not held:
             del self.servers[server.name]
             self._kept.discard(server.name)
@@ -197,17 +211,24 @@ class Sessions:
         self._restored = losses
         return bool(back)
 
-    async def overview(self) -> list[ServerFacts]:
-        """The servers of the farm, and how much stands on each."""
+    def glance(self, server: str) -> Server:
+        """A server to read from: this process's, or one that does not begin, and only looks."""
+        return self.servers.get(server) or self._make(server)
+
+    async def glances(self) -> list[tuple[Server, tuple[str, ...]]]:
+        """The servers of the farm, to read from, each with its aliases."""
         names = await self.directory.read()
-        facts = [
-            inventory.read_server(
-                self.servers.get(server) or self._make(server),
+        return [
+            (
+                self.glance(server),
                 tuple(sorted(name for name, of in names.items() if of == server != name)),
             )
             for server in sorted(name for name, of in names.items() if name == of)
         ]
-        return await asyncio.gather(*facts)
+
+    async def overview(self) -> list[ServerFacts]:
+        """The servers of the farm, and how much stands on each that can be read."""
+        return await asyncio.gather(*(inventory.try_server(*one) for one in await self.glances()))
 
     async def forget(self, name: str) -> list[str]:
         """Remove a server that is gone from the farm; returns its aliases, which go with it.
@@ -225,17 +246,30 @@ class Sessions:
                 rf"or remove the alias (tympan server unalias '\\{name}')"
             )
         there = self._make(name)  # it does not begin: it only looks
-        if await inventory.count_sessions(there):
+        if await inventory.count_sessions(there) or await read_pools(there):
             session = await self.at(name)
-            await session.run_down()
-            await self._end(session)
-        stands = await inventory.what_stands(there)
-        if stands:
-            raise ServerInUse(
-                rf"\\{name} is in use by {stands}: end that first (`tympan registrations` and "
-                "`tympan channels` list it); what dead processes left ends after their leases"
-            )
+            try:
+                await session.run_down()
+                await _end_what_follows(session)
+            finally:
+                await self._end(session)
         return await self.directory.forget(name)
+
+
+async def _end_what_follows(server: Server) -> None:
+    """End the parts of farm-wide pools there. Raises ServerInUse where more than that stands."""
+    pools = {facts.id: facts.everywhere and not facts.backlog for facts in await read_pools(server)}
+    stands = await inventory.what_stands(server, [id_ for id_ in pools if pools[id_]])
+    if stands:
+        raise ServerInUse(
+            rf"\\{server.name} is in use by {stands}: end that first (`tympan registrations`, "
+            "`tympan channels` and `tympan pool list` say what); what dead processes left ends "
+            "after their leases"
+        )
+    for id_ in pools:
+        plan = await _pools.find(server, id_)
+        if plan is not None:
+            await _pools.delete(server, plan)
 
 
 def _is_busy(server: Server | None) -> bool:
@@ -246,5 +280,6 @@ def _is_busy(server: Server | None) -> bool:
     return bool(
         server.channels
         or server.dialogs
+        or server.replicas
         or any(not registration.everywhere for registration in registrations)
     )

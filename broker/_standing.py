@@ -104,11 +104,12 @@ class Standing:
 
 def denied(user: str, name: Name, needed: int, source: str = "") -> AccessDenied:
     """The error for a right that somebody lacks, and who says so."""
-    right = short_name(Right(needed), name)
+    mask = Right(needed)
+    right = short_name(mask, name)
     says = f"the rights source {source} says so"
     if not source:
         says = f"it takes a grant there (tympan grant '{name}' {user} {right})"
-    return AccessDenied(f"{user} lacks the right {right!r} on {name}: {says}")
+    return AccessDenied(f"{user} lacks the right {right!r} ({mask.name}) on {name}: {says}")
 
 
 async def granted(server: Server, holders: Collection[Holder]) -> dict[Holder, Right]:
@@ -142,8 +143,14 @@ async def check(server: Server) -> None:
         for registration in server.listening.registrations.values()
         if registration.is_registered and registration.plan.needed
     ]
+    served = [
+        (replica, replica.plan)
+        for replica in server.replicas.values()
+        if replica.is_joined and replica.plan.needed
+    ]
     standing = server.listening.standing
-    rights = await standing.rights(server, {(plan.user, plan.name) for _, plan in here})
+    holders = {(plan.user, plan.name) for _, plan in [*here, *served]}
+    rights = await standing.rights(server, holders)
     failed = [has for has in rights.values() if isinstance(has, RightsUnavailable)]
     if failed:
         log.warning(
@@ -156,6 +163,10 @@ async def check(server: Server) -> None:
         has = rights[plan.user, plan.name]
         if isinstance(has, Right) and plan.needed & ~has and registration.plan is plan:
             await _end(server, registration, plan)
+    for replica, plan in served:
+        has = rights[plan.user, plan.name]
+        if isinstance(has, Right) and plan.needed & ~has:
+            await replica.refused(denied(plan.user, plan.name, plan.needed, plan.source))
 
 
 async def _end(server: Server, registration: Registration[Any], plan: RegistrationPlan) -> None:

@@ -12,8 +12,9 @@ from broker._address import Address, Form
 from broker._bells import PUBLISH, Bells, Gap, Hearing, Ring
 from broker._cluster import Cluster
 from broker._connect import Connector, Direct
-from broker._link import Asking, Link, LinkLost
+from broker._link import NOBODY, Asking, Link, LinkLost
 from broker._sentinel import Sentinel
+from broker._waiting import until_answered
 from broker.errors import InvalidUrl, RedisUnreachable
 from broker.settings import Settings
 
@@ -31,10 +32,11 @@ class Topology(Protocol):
         """Where to listen for them."""
 
     async def start(self) -> None:
-        """Reach it once.
+        """Reach it once; a failover, or a process that loads, is waited for.
 
-        Raises RedisUnreachable, RedisRefused, RedisTooOld, DurabilityUnavailable, and InvalidUrl
-        where the URL is of another form than what answers.
+        That ends after the operation timeout, and at once where nobody answers at all. Raises
+        RedisUnreachable, RedisRefused, RedisTooOld, DurabilityUnavailable, and InvalidUrl where the
+        URL is of another form than what answers.
         """
 
     def link(self, key: str) -> Asking:
@@ -53,12 +55,19 @@ class Single:
         self, connector: Connector, settings: Settings, on_ring: Ring, on_gap: Gap
     ) -> None:
         self.url = connector.url
+        self._connector = connector
+        self._settings = settings
         self.bells = Bells(connector, settings, on_ring, on_gap)
         self._link = Link(connector, settings)
 
     async def start(self) -> None:
         try:
-            await self._link.command("PING")
+            await until_answered(
+                lambda: self._link.command("PING"),
+                self.url,
+                self._settings.operation_timeout,
+                lambda: self._connector.is_expected or self._link.process is not NOBODY,
+            )
         except LinkLost as error:
             raise RedisUnreachable(f"{self.url} does not answer: {error}") from None
         mode = self._link.process.mode

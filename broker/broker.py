@@ -18,13 +18,14 @@ from broker._directory import Directory
 from broker._dispatch import Dispatcher
 from broker._keys import directory, grant_field
 from broker._place import Wish
+from broker._pools import give_up_unknown
 from broker._revocation import end_ungranted
 from broker._rundown import end_channel
 from broker._server import Server
-from broker._sessions import Sessions
+from broker._sessions import Follower, Sessions
 from broker._standing import Standing
 from broker._topology import Topology, topology_at
-from broker.callback import Callback
+from broker.callback import Callback, check_callback
 from broker.channel import Channel
 from broker.conversation import (
     ALL_USERS,
@@ -36,6 +37,7 @@ from broker.conversation import (
     parse_style,
     parse_user_filter,
 )
+from broker.dead_letter import DeadLetters
 from broker.deletion import Deletion, delete_printer
 from broker.errors import (
     BrokerClosed,
@@ -48,9 +50,13 @@ from broker.inventory import ChannelFacts, Grant, RegistrationFacts, ServerFacts
 from broker.names import Name, parse_server, parse_user
 from broker.notification import Payload, model_of
 from broker.notification_type import check_style
+from broker.observer import Observer, guarded
+from broker.pool import Pools
+from broker.pooled_offer import PooledOffer
 from broker.registration import Registration
 from broker.rights import Right, RightsSource, parse_right
 from broker.settings import Settings, default_url
+from broker.survey import Survey, read_surveys
 
 P = TypeVar("P", bound=Payload)
 F = TypeVar("F", ChannelFacts, RegistrationFacts, Grant)
@@ -98,8 +104,10 @@ class Broker:
         user: str | None = None,
         server: str | None = None,
         rights: RightsSource | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.settings = settings
+        self._observer = guarded(observer)
         self._standing = Standing(rights)
         self._user = parse_user(user or login_name())
         self._default_server = server
@@ -107,6 +115,10 @@ class Broker:
         self._directory = Directory(self._topology.link(directory(settings.namespace)), settings)
         self._sessions = Sessions(self._directory, settings, self._new_server, self._hear)
         self._servers = self._sessions.servers
+        self.pools = Pools(self._at, self._glance, lambda: self._user)
+        """Registrations that outlive the processes which serve them."""
+        self.dead_letters = DeadLetters(self._at, self._glance)
+        """What pools could not handle."""
         self._state = "new"
 
     @classmethod
@@ -118,6 +130,7 @@ class Broker:
         server: str | None = None,
         settings: Settings | None = None,
         rights: RightsSource | None = None,
+        observer: Observer | None = None,
         **options: Any,
     ) -> Self:
         r"""A broker on the Redis at ``url``; enter it to connect.
@@ -131,6 +144,7 @@ class Broker:
             settings: see :class:`Settings`.
             rights: who says what a user may do, in the place of the grants in Redis; see
                 :class:`broker.rights.RightsSource`.
+            observer: who counts what happens; see :class:`broker.observer.Observer`.
             **options: instead of settings, single ones.
 
         Raises InvalidUrl, InvalidSettings, InvalidName, InvalidArgument.
@@ -139,7 +153,7 @@ class Broker:
             raise InvalidArgument("give settings or single settings, not both")
         settings = settings or Settings.of(**options)
         topology = partial(topology_at, url or default_url())
-        return cls(topology, settings, user=user, server=server, rights=rights)
+        return cls(topology, settings, user=user, server=server, rights=rights, observer=observer)
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -175,12 +189,17 @@ class Broker:
     async def _end_held(server: Server) -> None:
         """Best effort: what cannot be ended now is run down after the lease.
 
-        A registration that is closed lets go of its dialogs, so these are named before.
+        A registration that is closed lets go of its dialogs, so these are named before. A pool's
+        wait for another replica.
         """
-        dialogs = list(server.dialogs.values())
+        dialogs = [one for one in server.dialogs.values() if not isinstance(one, PooledOffer)]
         try:
             async with asyncio.timeout(server.settings.reply_timeout):
                 await server.stop_registering()
+                for replica in list(server.replicas.values()):
+                    await _quietly(replica.leave())
+                if server.serves:
+                    await _quietly(give_up_unknown(server))
                 for registration in list(server.listening.registrations.values()):
                     await _quietly(registration.unregister())
                     registration.broker_closed()
@@ -192,6 +211,8 @@ class Broker:
         except TimeoutError:
             return
         finally:
+            for replica in list(server.replicas.values()):
+                replica.broker_closed()
             for registration in list(server.listening.registrations.values()):
                 registration.broker_closed()
             for channel in list(server.channels.values()):
@@ -238,7 +259,7 @@ class Broker:
         return self._servers.get(channel.partition("{")[2].partition("}")[0])
 
     def _new_server(self, name: str) -> Server:
-        server = Server(name, self._topology, self.settings)
+        server = Server(name, self._topology, self.settings, self._observer)
         server.listening.standing = self._standing
         return server
 
@@ -311,8 +332,11 @@ class Broker:
             callback: called with responses; without one, await :meth:`Channel.response` (R11).
                 Ignored for a unidirectional channel (R10).
 
-        Raises InvalidName, InvalidType, AccessDenied, MaxChannelCountExceeded, RedisError.
+        Raises InvalidName, InvalidType, AccessDenied, MaxChannelCountExceeded, RedisError, and
+        InvalidArgument for what is no callback.
         """
+        if callback is not None:
+            check_callback(callback)
         channel = await self.channel(name, type, user=user, user_filter=user_filter, style=style)
         try:
             await channel.open()
@@ -413,6 +437,7 @@ class Broker:
         """Register with a callback. Without one it raises InvalidArgument (R13)."""
         if callback is None:
             raise InvalidArgument("a listener needs a callback; to iterate instead, use register()")
+        check_callback(callback)
         guid, model = model_of(type)
         registration: Registration[Any] = await self.register(
             name,
@@ -471,6 +496,7 @@ class Broker:
         """The same with a callback; ``options`` as of :meth:`register_everywhere`."""
         if callback is None:
             raise InvalidArgument("a listener needs a callback; or use register_everywhere()")
+        check_callback(callback)
         registration = await self.register_everywhere(type, **options)
         registration.dispatch_to(Dispatcher(callback).listen)
         return registration
@@ -537,23 +563,72 @@ class Broker:
         self._refuse_closed()
         return await self._sessions.names()
 
+    async def follow(self, follower: Follower) -> None:
+        """Tell it the farm's servers: now, when one comes or goes, and now and then.
+
+        Raises RedisError where the directory cannot be read.
+        """
+        self._refuse_closed()
+        await self._sessions.follow(follower)
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell it no more."""
+        self._sessions.unfollow(follower)
+
+    async def leave(self, name: str | Name) -> None:
+        """End this process's session on a server, unless something of it stands there."""
+        await self._sessions.leave((await self._resolved(name)).server)
+
     async def overview(self) -> list[ServerFacts]:
-        """The same with their aliases, and how much stands on each."""
+        """The same with their aliases, and how much stands on each.
+
+        A server that cannot be read says why in ``unread``.
+        """
         self._refuse_closed()
         return await self._sessions.overview()
 
-    async def _each(self, name: str | Name | None) -> list[Server]:
-        known = await self.servers()
-        names = known if name is None else {(await self._resolved(name)).server} & set(known)
-        return [await self.server(Name(server)) for server in names]
+    async def _known(self, name: str | Name | None) -> list[str]:
+        """The servers of the farm, or the one that is asked for; none where nobody knows it."""
+        self._refuse_closed()
+        if name is None:
+            return await self.servers()
+        server = (await self._resolved(name)).server
+        is_known = server in self._servers or await self._directory.find(server) == server
+        return [server] if is_known else []
 
-    async def _resolved(self, name: str | Name) -> Name:
+    async def _glance(self, name: str | Name | None) -> tuple[Server, Name]:
+        """A server to read from, with the name resolved; no session is begun for it."""
+        self._refuse_closed()
+        resolved = await self._resolved(name)
+        return self._sessions.glance(resolved.server), resolved
+
+    async def _resolved(self, name: str | Name | None) -> Name:
         """The name with its aliases resolved; no session is begun for it."""
         parsed = self._name(name)
         return Name(await self._directory.resolve(parsed.server), parsed.printer)
 
+    async def survey(self, name: str | Name | None = None) -> list[Survey]:
+        """What stands on each print server, or on one, as of now: for whoever watches the farm.
+
+        No session is begun for it. A server that cannot be read says why in ``unread``. Raises
+        RedisUnreachable where not even the directory can be read.
+        """
+        self._refuse_closed()
+        asked = None if name is None else (await self._resolved(name)).server
+        return await read_surveys(
+            [one for one in await self._sessions.glances() if asked in (None, one[0].name)]
+        )
+
+    async def clock(self, name: str | Name | None = None) -> float:
+        """Seconds of the clock by which the facts of a print server are dated."""
+        return await inventory.read_clock((await self._glance(name))[0])
+
     async def channels(self, name: str | Name | None = None) -> list[ChannelFacts]:
-        """Open channels: of one printer, of one server with its printers, or of all servers."""
+        """Open channels: of one printer, of one server with its printers, or of all servers.
+
+        No session is begun, here and below. Of all servers each has to be read: where one may be
+        away, ask for each of :meth:`servers`.
+        """
         return await self._found(name, inventory.read_channels)
 
     async def registrations(self, name: str | Name | None = None) -> list[RegistrationFacts]:
@@ -567,19 +642,30 @@ class Broker:
     async def _found(
         self, name: str | Name | None, read: Callable[[Server], Awaitable[list[F]]]
     ) -> list[F]:
-        found = [facts for server in await self._each(name) for facts in await read(server)]
+        servers = [self._sessions.glance(server) for server in await self._known(name)]
+        each = await inventory.together(*(read(server) for server in servers))
+        found = [facts for some in each for facts in some]
         if name is None:
             return found
         asked = await self._resolved(name)
         return [facts for facts in found if asked in (facts.name, facts.name.of_server)]
 
     async def show(self, channel: str) -> tuple[ChannelFacts, list[Utterance]] | None:
-        """One channel and what was said on it; None where no server knows it."""
-        for name in await self.servers():
-            server = await self.server(Name(name))
-            facts = await inventory.read_channel(server, channel)
-            if facts is not None:
+        """One channel and what was said on it; None where no server knows it.
+
+        Raises what keeps a server from being read, where none of the others knows it.
+        """
+        servers = [self._sessions.glance(server) for server in await self._known(None)]
+        each = await asyncio.gather(
+            *(inventory.read_channel(server, channel) for server in servers),
+            return_exceptions=True,
+        )
+        for server, facts in zip(servers, each, strict=True):
+            if isinstance(facts, ChannelFacts):
                 return facts, await inventory.read_conversation(server, channel)
+        for error in each:
+            if isinstance(error, BaseException):
+                raise error
         return None
 
     # Names --------------------------------------------------------------------------------------
@@ -622,4 +708,5 @@ class Broker:
 
         Every broker does this now and then by itself; any number may do it at once.
         """
-        return sum([await server.run_down() for server in await self._each(name)])
+        servers = [await self.server(Name(server)) for server in await self._known(name)]
+        return sum([await server.run_down() for server in servers])

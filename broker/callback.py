@@ -9,7 +9,8 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from broker._end import End
-from broker.notification import Notification
+from broker.errors import InvalidArgument
+from broker.notification import Notification, type_name
 
 
 class Callback(Protocol):
@@ -30,3 +31,18 @@ class Callback(Protocol):
 
         The handle is dead: release and close inside are refused (R111).
         """
+
+
+METHODS = ("on_event_notify", "channel_closed")
+
+
+def check_callback(callback: object) -> None:
+    """Raises InvalidArgument where it is no object with a Callback's methods."""
+    if isinstance(callback, type):
+        raise InvalidArgument(f"{callback.__name__} is a class: give an object of it as callback")
+    missing = [name for name in METHODS if not callable(getattr(callback, name, None))]
+    if missing:
+        raise InvalidArgument(
+            f"a {type_name(callback)} is no callback: it has no method {' and no '.join(missing)} "
+            "(see broker.Callback); to iterate instead, use register()"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from functools import cached_property
 from types import TracebackType
@@ -16,11 +17,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from broker import _calls
+from broker import _calls, _trace
 from broker._calls import Route, Stowed
 from broker._end import Answer, End
-from broker._entries import Entry
-from broker._keys import EVERYONE, channel_audiences, grant_field, subject
+from broker._entries import Entry, EntryId
+from broker._keys import EVERYONE, Audience, channel_audiences, grant_field, subject
 from broker._outcomes import SENT, SOURCE, refusal
 from broker._rundown import end_channel
 from broker._scripts import Call
@@ -37,12 +38,15 @@ from broker.errors import (
     MaxChannelCountExceeded,
     RedisRefused,
     ResponseTimeout,
+    TympanError,
 )
 from broker.names import Name
 from broker.notification import Body, Payload, Response
 from broker.results import Result
 from broker.rights import to_administer
 from broker.settings import Role
+
+log = logging.getLogger("tympan")
 
 HEARD = frozenset({"OK", "LOST"})
 """Words of a unidirectional send that reached somebody; after any other its body may go."""
@@ -52,7 +56,8 @@ class Channel(End[Response[Any]]):
     """One channel, from its source's side.
 
     ``async with await broker.open_channel(...) as channel`` leaves no channel behind: one on
-    which nothing was sent is released (R100, R113), any other closed.
+    which nothing was sent is released (R100, R113), any other closed. That raises what close()
+    raises; while another error passes, it is logged instead.
     """
 
     def __init__(
@@ -75,8 +80,12 @@ class Channel(End[Response[Any]]):
         self._sending = asyncio.Lock()
         self._awaits_response = False
         self._token = ""
+        """The acquisition that this end saw first; empty before."""
+        self._adoption = EntryId(0, 0)
+        """The last time, as far as this end knows, that the dialog changed hands in its pool."""
         self._owner = ""
         self._owner_session = ""
+        self._last_route: Route | None = None
 
     @property
     def style(self) -> Style:
@@ -112,16 +121,23 @@ class Channel(End[Response[Any]]):
         return SOURCE
 
     @cached_property
+    def _audiences(self) -> tuple[Audience, ...]:
+        return channel_audiences(self.name, self.type, self.style, self._target)
+
+    @property
     def _route(self) -> Route:
-        audiences = channel_audiences(self.name, self.type, self.style, self._target)
-        keys = self._server.keys
-        return Route.of(keys, self.id, self.name.printer, self._target, audiences)
+        """Its audiences and, for a unidirectional one, the pools that it concerns now."""
+        server, listed = self._server, self._server.pools_listed
+        if self._last_route is None or self._last_route.listed != listed:
+            pools = [pool for pool in server.pools if pool.concerns(self._audiences)]
+            place = (server.keys, self.id, self.name.printer, self._target)
+            self._last_route = Route.of(*place, self._audiences, pools, listed)
+        return self._last_route
 
     @cached_property
     def _boards(self) -> Route:
-        if self.style is BIDIRECTIONAL:
-            return self._route
-        return Route.of(self._server.keys, self.id, self.name.printer, self._target, ())
+        audiences = self._audiences if self.style is BIDIRECTIONAL else ()
+        return Route.of(self._server.keys, self.id, self.name.printer, self._target, audiences)
 
     # Opening ------------------------------------------------------------------------------------
 
@@ -202,25 +218,36 @@ class Channel(End[Response[Any]]):
         data = self._encode(body)
         self._refuse_when_told()
         async with self._sending:
-            if self.style is BIDIRECTIONAL:
-                call = self._follow_up_call if self._token else self._offer_call
-                answer = await self._with_body("send", data, call)
-            else:
-                patience = self._server.settings.operation_timeout if timeout is None else timeout
-                answer = await self._send_unidirectional(data, patience if lossless else None)
+            with _trace.sending("send", self.id, self.type, self.name):
+                answer = await self._send(data, lossless, timeout)
+        self._server.observer.sent(self.style, answer.word)
         if answer.word not in SENT:
             raise self._refusal(answer)
         self._awaits_response = answer.word == "OK" and self.style is BIDIRECTIONAL
         return self._durable(answer, SENT[answer.word])
+
+    async def _send(self, data: bytes, lossless: bool, timeout: float | None) -> Answer:
+        if self.style is BIDIRECTIONAL:
+            call = self._follow_up_call if self._token else self._offer_call
+            return await self._with_body("send", data, call)
+        patience = self._server.settings.operation_timeout if timeout is None else timeout
+        return await self._send_unidirectional(data, patience if lossless else None)
 
     async def _send_unidirectional(self, data: bytes, lossless_for: float | None) -> Answer:
         """``lossless_for``: seconds to wait for room everywhere; None sends with what there is."""
 
         def call(op: int, stowed: Stowed) -> Call:
             return _calls.uni_send(
-                self._server.keys, self._route, op, stowed, lossless=lossless_for is not None
+                self._server.keys,
+                self._route,
+                op,
+                stowed,
+                trace,
+                keep,
+                lossless=lossless_for is not None,
             )
 
+        trace, keep = _trace.current(), round(self._server.settings.keep_pooled * 1000)
         stowed = await self._server.stow(data)
         answer = await self._carry("send", data, stowed, call)
         if answer.word == "FULL":
@@ -240,11 +267,17 @@ class Channel(End[Response[Any]]):
 
     def _offer_call(self, op: int, stowed: Stowed) -> Call:
         self._asked = stowed.key
-        return _calls.offer(self._server.keys, self._route, op, stowed)
+        return _calls.offer(self._server.keys, self._boards, op, stowed, _trace.current())
 
     def _follow_up_call(self, op: int, stowed: Stowed) -> Call:
         return _calls.follow_up(
-            self._server.keys, self.id, op, self._token, self._owner_session, stowed
+            self._server.keys,
+            self.id,
+            op,
+            self._token,
+            self._owner_session,
+            stowed,
+            _trace.current(),
         )
 
     # Hearing ------------------------------------------------------------------------------------
@@ -277,32 +310,45 @@ class Channel(End[Response[Any]]):
                 return
 
     def _hear(self, entry: Entry) -> None:
-        """A response. The first token seen is pinned: no second owner ever gets through (D15)."""
-        if self._token and entry.text("token") != self._token:
+        """A response. The first acquisition seen is pinned: no second owner gets through (D15).
+
+        A pool's replicas take over from each other: each has a token that names the acquisition,
+        and the last one heard of counts.
+        """
+        if not self._accepts(entry):
             return
         self._pin(entry)
+        if entry.text("event") == "moved":
+            return
         if self._is_repeated(entry):
             return
-        self._arrived.append(self._notification(entry))
+        self._present(entry)
         self._wake()
 
+    def _present(self, entry: Entry) -> None:
+        self._arrived.append(self._notification(entry))
+        self._server.observer.responded()
+
+    def _accepts(self, entry: Entry) -> bool:
+        acquisition, adoption = _parts(entry.text("token"))
+        return not self._token or (acquisition == self._token and adoption >= self._adoption)
+
     def _pin(self, entry: Entry) -> None:
-        self._token = entry.text("token")
+        self._token, self._adoption = _parts(entry.text("token"))
         self._owner = entry.text("registration")
         self._owner_session = entry.text("session")
 
     def told(self, entry: Entry) -> None:
         """A response, or the owner's close; a final answer is a response too."""
         if entry.text("event") == "closed" and self.closing is None:
-            token = entry.text("token")
-            if self._token and token and token != self._token:
+            if entry.text("token") and not self._accepts(entry):
                 return
             self._owner = self._owner or entry.text("registration")
             waiting = list(self._arrived)
             self._closed(self._closing(entry))
             self._arrived.extend(waiting)
             if "body" in entry.fields or "ref" in entry.fields:
-                self._arrived.append(self._notification(entry))
+                self._present(entry)
             self._wake()
             return
         super().told(entry)
@@ -316,6 +362,7 @@ class Channel(End[Response[Any]]):
             self.user,
             float(entry.text("at") or 0) / 1000,
             self._model.response_model if self._model else None,
+            trace=entry.text("trace"),
             by=entry.text("user"),
             registration=entry.text("registration"),
             is_final=entry.text("event") == "closed",
@@ -383,8 +430,22 @@ class Channel(End[Response[Any]]):
         if not self.is_open:
             return
         try:
+            await self._leave()
+        except TympanError as fault:
+            if error is None:
+                raise
+            log.warning("channel %s, left by %s: %s", self.id, type(error).__name__, fault)
+
+    async def _leave(self) -> None:
+        try:
             await self.close()
         except ChannelNotOpened:
             await self.release()
         except ChannelAlreadyClosed:
             return
+
+
+def _parts(token: str) -> tuple[str, EntryId]:
+    """A fencing token's acquisition, and the adoption in a pool that followed."""
+    acquisition, _, adoption = token.partition("/")
+    return acquisition, EntryId.parse(adoption) if adoption else EntryId(0, 0)

@@ -36,6 +36,11 @@
     │   ├── MaxRegistrationCountExceeded
     │   ├── CallAlreadyParked        one fetch at a time
     │   └── RegistrationEnded        unregistered, revoked, or its lease ran out
+    ├── PoolError                    .pool
+    │   ├── NoSuchPool               never created, or deleted
+    │   ├── NotInHand                fenced: it went to another replica
+    │   ├── NoSuchLetter             replayed, dropped, or never there             .letter
+    │   └── NotReplayed              a dead letter that has nowhere to go  .letter
     ├── DirectoryError               names of servers
     │   ├── AliasTaken               it stands for another server          .alias  .server
     │   ├── NotInDirectory
@@ -48,7 +53,7 @@
     └── RedisError
         ├── RedisUnreachable
         │   ├── SentinelsDisagree    no primary that most of them name
-        │   └── ClusterIncomplete    a slot without an owner
+        │   └── ClusterIncomplete    slots without an owner, or whose owner is silent
         ├── RedisRefused             credentials or ACL
         │   └── CertificateRefused   TLS: its certificate is not to be trusted
         ├── RedisTooOld
@@ -287,6 +292,40 @@ class RegistrationEnded(RegistrationError):
     result = results.CALL_CANCELLED
 
 
+class PoolError(TympanError):
+    """Something about a pool; ``pool`` is its name."""
+
+    def __init__(self, message: str, pool: str) -> None:
+        super().__init__(message)
+        self.pool = pool
+
+
+class NoSuchPool(PoolError):
+    """There is no such pool: it was never created, or it was deleted."""
+
+
+class NotInHand(PoolError):
+    """What was to be finished or handed back is not in this replica's hands any more."""
+
+    result = results.ACCESS_DENIED
+
+
+class NoSuchLetter(PoolError):
+    """There is no dead letter of this id; ``letter`` is the id, and ``pool`` is empty."""
+
+    def __init__(self, message: str, letter: str) -> None:
+        super().__init__(message, "")
+        self.letter = letter
+
+
+class NotReplayed(PoolError):
+    """A dead letter stays where it is; ``letter`` is its id."""
+
+    def __init__(self, message: str, pool: str, letter: str) -> None:
+        super().__init__(message, pool)
+        self.letter = letter
+
+
 class DirectoryError(TympanError):
     """Something about the names of servers (D2)."""
 
@@ -381,7 +420,9 @@ class SentinelsDisagree(RedisUnreachable):
 
 
 class ClusterIncomplete(RedisUnreachable):
-    """A part of the Cluster's slots has no owner, and with it the servers that live there."""
+    """Slots of the Cluster have no owner that answers: servers there wait, the others work."""
+
+    result = Result.win32("CLUSTER_INCOMPLETE", 1722)
 
 
 class RedisRefused(RedisError):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from broker._entries import read_range
 from broker._keys import EVERYONE, parse_grant_field, parse_subject
 from broker._server import Server
-from broker.conversation import Style, UserFilter
+from broker.conversation import BIDIRECTIONAL, Style, UserFilter
+from broker.errors import TympanError
 from broker.names import Name
 from broker.rights import Right
 
@@ -42,6 +45,11 @@ class ChannelFacts:
     """``source``, or the registration that closed it."""
     operations: int
     """How many operations of the source Redis has done."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a question was asked on it that is not over."""
+        return self.style is BIDIRECTIONAL and self.state not in ("open", "closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,10 @@ class ServerFacts:
     """Processes that use it."""
     registrations: int
     channels: int
+    pools: int
+    """Registrations of pools, which no process holds."""
+    unread: TympanError | None = None
+    """Why it could not be read; then nothing is known of what stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,17 @@ class Grant:
     name: Name
     user: str
     right: Right
+
+
+async def together(*reads: Awaitable[Any]) -> list[Any]:
+    """What all of these return, asked at once. Where one raises, the others are broken off."""
+    tasks = [asyncio.ensure_future(read) for read in reads]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _facts(server: str, channel: str, known: Mapping[bytes, bytes]) -> ChannelFacts:
@@ -157,6 +180,19 @@ async def read_channels(server: Server) -> list[ChannelFacts]:
     return sorted(found, key=lambda facts: (facts.opened_at, facts.id))
 
 
+async def read_questions(server: Server) -> list[ChannelFacts]:
+    """What was asked on a server and is not closed, oldest first: questions, and their dialogs."""
+    subjects = await fields_of(server, server.keys.channels)
+    asked = [
+        channel for channel, text in subjects.items() if parse_subject(text)[2] is BIDIRECTIONAL
+    ]
+    found: list[ChannelFacts] = []
+    for i in range(0, len(asked), AT_ONCE):
+        some = await together(*(read_channel(server, one) for one in asked[i : i + AT_ONCE]))
+        found += [facts for facts in some if facts is not None and facts.is_asked]
+    return sorted(found, key=lambda facts: (facts.opened_at, facts.id))
+
+
 async def read_registrations(server: Server) -> list[RegistrationFacts]:
     """The registrations of a server, oldest first."""
     found: list[RegistrationFacts] = []
@@ -204,21 +240,45 @@ async def read_server(server: Server, aliases: tuple[str, ...]) -> ServerFacts:
         await count_sessions(server),
         int(await server.command("HLEN", server.keys.registrations)),
         int(await server.command("HLEN", server.keys.channels)),
+        int(await server.command("HLEN", server.keys.pools)),
     )
 
 
-async def what_stands(server: Server) -> str:
+async def try_server(server: Server, aliases: tuple[str, ...]) -> ServerFacts:
+    """The same of one that perhaps cannot be read."""
+    try:
+        return await read_server(server, aliases)
+    except TympanError as error:
+        others = tuple(Name(alias) for alias in aliases)
+        return ServerFacts(Name(server.name), others, 0, 0, 0, 0, unread=error)
+
+
+async def read_clock(server: Server) -> float:
+    """Seconds of the clock by which the facts of a server are dated."""
+    seconds, microseconds = await server.command("TIME")
+    return int(seconds) + int(microseconds) / 1_000_000
+
+
+async def what_stands(server: Server, pools: Collection[str]) -> str:
     """What keeps a server from being forgotten, in words; empty where nothing does.
 
-    Farm-wide registrations, and the sessions that hold only these, follow the directory.
+    Farm-wide registrations follow the directory, and so do these ``pools``, and the sessions that
+    hold only such, or nothing.
     """
     registrations = await read_registrations(server)
-    following = {facts.session for facts in registrations if facts.everywhere}
-    leases = await server.command("ZRANGE", server.keys.leases, 0, -1)
+    following = {*pools, *(facts.id for facts in registrations if facts.everywhere)}
+    sessions = [
+        await server.command("SMEMBERS", server.keys.held(lease.decode()))
+        for lease in await server.command("ZRANGE", server.keys.leases, 0, -1)
+    ]
     stands = {
-        "session": len({lease.decode() for lease in leases} - following),
+        "session": sum(
+            any(one.decode().partition(":")[2] not in following for one in held)
+            for held in sessions
+        ),
         "registration": sum(not facts.everywhere for facts in registrations),
         "channel": int(await server.command("HLEN", server.keys.channels)),
+        "pool": int(await server.command("HLEN", server.keys.pools)) - len(pools),
     }
     return ", ".join(
         f"{count} {what}{'s' * (count > 1)}" for what, count in stands.items() if count

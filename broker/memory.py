@@ -22,6 +22,7 @@ from broker._connect import Direct
 from broker._topology import Single
 from broker.broker import Broker
 from broker.errors import InvalidSettings
+from broker.observer import Observer
 from broker.rights import RightsSource
 from broker.settings import Durability, Settings
 
@@ -59,13 +60,16 @@ class MemoryRedis:
         server: str | None = None,
         settings: Settings | None = None,
         rights: RightsSource | None = None,
+        observer: Observer | None = None,
         **options: Any,
     ) -> Broker:
         """A broker on it; arguments as of :meth:`Broker.connect`."""
         settings = settings or Settings.of(**options)
         if settings.durability is not Durability.MEMORY:
             raise InvalidSettings("durability: the in-memory double is memory only")
-        return Broker(self._topology, settings, user=user, server=server, rights=rights)
+        return Broker(
+            self._topology, settings, user=user, server=server, rights=rights, observer=observer
+        )
 
     def _topology(self, settings: Settings, on_ring: Ring, on_gap: Gap) -> Single:
         return Single(Direct(self, self.url, settings), settings, on_ring, on_gap)

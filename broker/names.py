@@ -7,11 +7,13 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from broker.conversation import UserFilter
 from broker.errors import InvalidName
 
 MAX_SERVER = 255
 MAX_PRINTER = 220
 MAX_USER = 256
+_POOL = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?")
 _HOST = re.compile(r"[\w](?:[\w.-]*[\w])?", re.UNICODE)
 _NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -65,6 +67,10 @@ class Name:
         """The server that this name belongs to."""
         return Name(self.server)
 
+    def covers(self, other: Name) -> bool:
+        """Whether it is that name, or that printer's server."""
+        return self in (other, other.of_server)
+
     def __str__(self) -> str:
         return f"\\\\{self.server}" + (f"\\{self.printer}" if self.printer else "")
 
@@ -106,9 +112,21 @@ def parse_user(user: str) -> str:
     Raises InvalidName where it is empty, longer than 256 characters, not printable, ``*``, or
     holds a bar.
     """
+    if isinstance(user, UserFilter):
+        raise InvalidName(f"{user.name} is no user: write user_filter={user.name}")
     folded = fold(user.strip()) if isinstance(user, str) else ""
     if not folded or len(folded) > MAX_USER or folded == "*" or "|" in folded or _bad(folded):
         raise InvalidName(
             f"{user!r} is no user: 1 to {MAX_USER} printable characters, without '|', and not '*'"
+        )
+    return folded
+
+
+def parse_pool(text: str) -> str:
+    """A pool's name, folded. Raises InvalidName."""
+    folded = fold(text) if isinstance(text, str) else ""
+    if not _POOL.fullmatch(folded):
+        raise InvalidName(
+            f"{text!r} is no name of a pool: 1 to 64 letters, digits, dots, dashes and underscores"
         )
     return folded

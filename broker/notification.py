@@ -235,6 +235,8 @@ class Notification(Generic[P]):
     model: builtins.type[P] | None = field(default=None, repr=False)
     references: int = field(default=0, compare=False)
     """Open acquire_data calls."""
+    trace: str = field(default="", compare=False, repr=False)
+    """The sender's trace context (W3C), where OpenTelemetry is installed there."""
 
     @property
     def is_release(self) -> bool:
@@ -261,7 +263,11 @@ class Notification(Generic[P]):
 
     @property
     def payload(self) -> P:
-        """The validated model that the registration named; raises PayloadInvalid, BodyGone."""
+        """The validated model that the registration named; raises PayloadInvalid, BodyGone.
+
+        Raises InvalidType where this is NOTIFICATION_RELEASE, or no model was named.
+        """
+        self._refuse_release()
         if self.model is None:
             raise InvalidType("no model was named at registration: use .data, or .decode(Model)")
         return self.model.decode(self.body)
@@ -271,8 +277,18 @@ class Notification(Generic[P]):
     @overload
     def decode(self) -> P: ...
     def decode(self, model: builtins.type[Payload] | None = None) -> Payload:
-        """The payload as this model; raises PayloadInvalid."""
-        return self.payload if model is None else model.decode(self.body)
+        """The payload as this model; raises PayloadInvalid, and as :attr:`payload`."""
+        if model is None:
+            return self.payload
+        self._refuse_release()
+        return model.decode(self.body)
+
+    def _refuse_release(self) -> None:
+        if self.is_release:
+            why = (
+                "the channel ended without a reason" if self.channel else "its printer was deleted"
+            )
+            raise InvalidType(f"this is NOTIFICATION_RELEASE ({why}): ask is_release first")
 
     def acquire_data(self) -> tuple[bytes | None, int, UUID]:
         """Bytes, size and type; counts as a reference until :meth:`release_data` (R119, R120)."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
-from broker import _calls
+from broker import _calls, _trace
 from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._end import End
 from broker._entries import Entry
 from broker._keys import EVERYONE, channel_audiences
+from broker._plan import RegistrationPlan
 from broker._scripts import Call
 from broker.conversation import BIDIRECTIONAL, Style
 from broker.errors import (
@@ -25,7 +26,22 @@ from broker.notification import Body, Closing, Notification, P
 from broker.results import S_OK, Result
 
 if TYPE_CHECKING:
-    from broker.registration import Registration
+    from broker._server import Server
+
+
+class Listener(Protocol[P]):
+    """Who is offered a question: a registration, or a pool's replica."""
+
+    server: Server
+    model: type[P] | None
+
+    @property
+    def id(self) -> str:
+        """The registration's id."""
+
+    @property
+    def plan(self) -> RegistrationPlan:
+        """What it listens to."""
 
 
 class Offer(End[Notification[P]], Generic[P]):
@@ -35,7 +51,7 @@ class Offer(End[Notification[P]], Generic[P]):
     (R12, R116).
     """
 
-    def __init__(self, registration: Registration[P], entry: Entry) -> None:
+    def __init__(self, registration: Listener[P], entry: Entry) -> None:
         name = Name(registration.plan.name.server, entry.text("printer"))
         super().__init__(registration.server, entry.text("channel"), name, registration.plan.type)
         self.registration = registration
@@ -95,8 +111,11 @@ class Offer(End[Notification[P]], Generic[P]):
         async with self._answering:
             self._server.dialogs[self.id, self._me] = self
             try:
-                answer = await self._with_body("respond", data, self._respond_call)
+                with _trace.sending("respond", self.id, self.type, self.name):
+                    answer = await self._with_body("respond", data, self._respond_call)
                 if answer.word == "OK":
+                    if not self._token:
+                        self._server.observer.acquisition_ended(won=True)
                     self._token = answer.detail
                     if self.is_lost:  # what it had lost to, Redis forgot
                         self.closing, self._was_told = None, False
@@ -104,10 +123,22 @@ class Offer(End[Notification[P]], Generic[P]):
                 if not self._token and self._unsettled is None:
                     self._server.dialogs.pop((self.id, self._me), None)
         if answer.word == "ACQUIRED":
+            self._server.observer.acquisition_ended(won=False)
             self._lost_to(answer.detail)
         if answer.word != "OK":
             raise self._refusal(answer)
         return self._durable(answer, S_OK)
+
+    async def close(self, reason: Body | None = None) -> Result:
+        """Close the channel, or decline; see :meth:`End.close`.
+
+        A reason is an answer, too: the first one acquires the channel, and ends it.
+        """
+        answers = not self.is_mine and not self._is_silent(reason)
+        result = await super().close(reason)
+        if answers:
+            self._server.observer.acquisition_ended(won=result == S_OK)
+        return result
 
     async def decline(self) -> Result:
         """Leave the channel to the others; the source is not told (R79 to R81)."""
@@ -160,7 +191,9 @@ class Offer(End[Notification[P]], Generic[P]):
             self._parked = False
 
     def _respond_call(self, op: int, stowed: Stowed) -> Call:
-        return _calls.respond(self._server.keys, self._handle, op, self._server.keep, stowed)
+        return _calls.respond(
+            self._server.keys, self._handle, op, self._server.keep, stowed, _trace.current()
+        )
 
     # Being told ---------------------------------------------------------------------------------
 
@@ -189,6 +222,7 @@ class Offer(End[Notification[P]], Generic[P]):
             None if self._target == EVERYONE else self._target,
             float(entry.text("at") or 0) / 1000,
             self.registration.model,
+            trace=entry.text("trace"),
         )
 
     # Ending -------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from broker.notification_type import NOTIFICATION_RELEASE, check_style
 from broker.offer import Offer
 from broker.results import ALREADY_UNREGISTERED, NOT_REGISTERED, S_OK, Result
 from broker.rights import to_administer, to_listen
+from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
@@ -44,6 +45,13 @@ UNREGISTERED = "it was unregistered"
 REMEMBERED = 10_000
 """Channels that a registration remembers it heard of: as many as may be open by default. So a Redis
 that forgot what was said on them does not say it to the same registration again (R72, D13)."""
+
+
+def needed_by(settings: Settings, name: Name, user_filter: UserFilter) -> int:
+    """Mask of the right that a listener for a name stands on (R17 to R19); 0 for none."""
+    if user_filter is ALL_USERS:
+        return int(to_administer(name, strict=settings.strict_rights))
+    return int(to_listen(name)) if settings.require_use else 0
 
 
 class Registration(Generic[P]):
@@ -161,7 +169,7 @@ class Registration(Generic[P]):
             raise InvalidArgument(
                 f"printers=True hears all printers of a server; {self.name} is a printer"
             )
-        needed = self._needed(user_filter)
+        needed = needed_by(self.server.settings, self.name, user_filter)
         source = self.server.listening.standing.source if needed else ""
         self._plan = RegistrationPlan(
             self.name, type_, style, user, user_filter, printers, needed, source
@@ -179,12 +187,6 @@ class Registration(Generic[P]):
             self._state = "new"
             raise
         self._state = "registered"
-
-    def _needed(self, user_filter: UserFilter) -> int:
-        settings = self.server.settings
-        if user_filter is ALL_USERS:
-            return int(to_administer(self.name, strict=settings.strict_rights))
-        return int(to_listen(self.name)) if settings.require_use else 0
 
     async def _join(self) -> None:
         self.id = new_id()
@@ -337,6 +339,7 @@ class Registration(Generic[P]):
             None if user == EVERYONE else user,
             float(entry.text("at") or 0) / 1000,
             self.model,
+            trace=entry.text("trace"),
         )
         self._backlog.add(place, notification)
         self._wake()

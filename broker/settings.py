@@ -48,7 +48,7 @@ class Settings(BaseModel):
     """First part of every key: several installations can share one Redis."""
     role: Role = Role.BOTH
 
-    max_payload: int = Field(default=10_485_760, ge=0, le=512 * 1024 * 1024)
+    max_payload: int = Field(default=10_485_760, ge=1, le=512 * 1024 * 1024)
     """Largest notification, response or close reason (the documents' 10 MB)."""
     buffer: int = Field(default=100, ge=1, le=1_000_000)
     """Unread notifications that each unidirectional registration holds for each of its audiences
@@ -78,6 +78,13 @@ class Settings(BaseModel):
     """Bodies above this size are stored once, under a key of their own."""
     keep_body: float = Field(default=86_400.0, ge=60)
     """How long such a body waits at the most for the processes that were told of it."""
+
+    pool_buffer: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Unfinished notifications that each unidirectional registration of a pool holds."""
+    keep_pooled: float = Field(default=604_800.0, ge=60)
+    """How long a body that is stored apart waits for a pool, or lies with a dead letter."""
+    dead_letters: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Dead letters that a server keeps; the oldest go first."""
 
     connect_timeout: float = Field(default=5.0, gt=0)
     reply_timeout: float = Field(default=5.0, gt=0)

@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 
 from broker import broker as _async
 from broker._end import End
-from broker.callback import Callback
+from broker.callback import Callback, check_callback
 from broker.channel import Channel as AsyncChannel
 from broker.conversation import PER_USER, UNIDIRECTIONAL, Style, UserFilter
 from broker.deletion import Deletion
@@ -315,9 +315,13 @@ class FarmRegistration(_Listener[P]):
 
 
 class _InThread:
-    """A callback whose plain methods run in a thread: they may wait for the broker."""
+    """A callback whose plain methods run in a thread: they may wait for the broker.
+
+    Raises InvalidArgument for what is no callback.
+    """
 
     def __init__(self, portal: _Portal, callback: Callback) -> None:
+        check_callback(callback)
         self._portal = portal
         self._callback = callback
         self._ends: WeakValueDictionary[int, Channel | Offer[Any]] = WeakValueDictionary()

@@ -11,7 +11,7 @@
 --          session   id of the caller's session
 --          handle    source, or the listener's registration
 --          op        number of the last operation that this end saw answered
---          token     the fencing token that this end knows, or empty
+--          token     the fencing token that this end knows, or empty; the source knows the acquisition's
 -- RETURNS  OK state | FORGOTTEN | GONE | EPOCH epoch | LAPSED
 -- ATOMIC   The parts of the answer belong to one instant.
 
@@ -26,5 +26,6 @@ local state, token_known, last =
   unpack(redis.call('HMGET', channel, 'state', 'token', handle == 'source' and 'op' or 'op:' .. handle))
 if not state then return { 'GONE' } end
 if tonumber(last or 0) < tonumber(op) then return { 'FORGOTTEN' } end
+if handle == 'source' and token_known then token_known = string.match(token_known, '^[^/]*') end
 if token ~= '' and token_known ~= token then return { 'FORGOTTEN' } end
 return { 'OK', state }

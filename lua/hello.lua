@@ -1,6 +1,6 @@
 -- hello: a process begins to hold things on this server.
 --
--- KEYS     meta      hash    run id, epoch, layout, bell command, grace, floor of numbers
+-- KEYS     meta      hash    run id, epoch, layout, bell command, grace, floor of numbers, changes of pools
 --          leases    zset    session -> deadline in ms of Redis time; 0 once it was swept
 --          streams   hash    stream -> number of its last entry
 -- ARGV     run       run id of the Redis process that the caller's connection reached
@@ -9,7 +9,7 @@
 --          layout    version of the key layout that the caller reads and writes
 --          inbox     the field of the caller's inbox in streams
 --          bell      PUBLISH or SPUBLISH: how bells ring here, where nobody has said so before
--- RETURNS  OK epoch bell | FOREIGN what was found | LAPSED
+-- RETURNS  OK epoch, bell, which list of pools is the present one | FOREIGN what was found | LAPSED
 -- ATOMIC   The layout is compared, and the epoch raised, before anyone can act on either.
 
 -- @include shared/guard
@@ -34,4 +34,4 @@ redis.call('HSETNX', meta, 'floor', 0)
 if known ~= run then epoch = raise_epoch(meta, run, epoch, now) end
 redis.call('ZADD', leases, string.format('%.0f', now + lease), session)
 redis.call('HSETNX', streams, inbox, 0)
-return { 'OK', epoch, redis.call('HGET', meta, 'bell') }
+return { 'OK', epoch, redis.call('HGET', meta, 'bell'), redis.call('HGET', meta, 'pools') or '0' }

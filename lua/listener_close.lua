@@ -53,10 +53,10 @@ if kind == 'run-down' and not is_dead(leases, holder) then return { 'NOT_YOURS' 
 if kind ~= 'run-down' and holder ~= session then return { 'NOT_YOURS' } end
 if dying or not state or state == 'closed' then redis.call('SREM', held, dialog) end
 if not state then return { 'GONE' } end
+if owner == handle and owner_session ~= holder then return { 'NOT_YOURS' } end
 if last == op then return { answer, by } end
 if not dying and tonumber(last or 0) + 1 ~= tonumber(op) and state ~= 'closed' then return { 'GAP' } end
 if dying and owner ~= handle then return { 'OK' } end
-if owner == handle and owner_session ~= holder then return { 'NOT_YOURS' } end
 
 -- Ends this handle alone: the channel goes on without it, or was over before.
 local function finish(word)

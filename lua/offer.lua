@@ -20,6 +20,7 @@
 --          user      the channel's user, or * for all
 --          data      the body, or the key of the body
 --          kept      body where data is the body, ref where it is a key
+--          trace     the sender's trace context, or empty
 --          field*    the board in streams
 -- RETURNS  OK | NO_LISTENERS | WAITING | CLOSED closer | GONE | NOT_YOURS | GAP | NO_BODY | EPOCH epoch
 --          | LAPSED
@@ -29,7 +30,7 @@
 -- @include shared/append
 
 local meta, leases, channel, log, streams, body = unpack(KEYS, 1, 6)
-local run, epoch, session, op, id, printer, user, data, kept = unpack(ARGV, 1, 9)
+local run, epoch, session, op, id, printer, user, data, kept, trace = unpack(ARGV, 1, 10)
 
 local refusal, now, bell, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
@@ -57,11 +58,12 @@ if kept == 'ref' then
   redis.call('PERSIST', body)
 end
 local at = string.format('%.0f', now)
-redis.call('XADD', log, '*', 'event', 'notification', 'by', 'source', 'at', at, kept, data)
+redis.call('XADD', log, '*', unpack(traced({ 'event', 'notification', 'by', 'source', 'at', at, kept, data }, trace)))
 local offers = {}
+local fields = traced({ 'event', 'offer', 'channel', id, 'printer', printer, 'user', user, 'source', session,
+  'at', at, kept, data }, trace)
 for i = 0, (#KEYS - 6) / 2 - 1 do
-  offers[i + 1] = append(bell, KEYS[7 + 2 * i], streams, ARGV[10 + i], epoch, floor,
-    { 'event', 'offer', 'channel', id, 'printer', printer, 'user', user, 'source', session, 'at', at, kept, data })
+  offers[i + 1] = append(bell, KEYS[7 + 2 * i], streams, ARGV[11 + i], epoch, floor, fields)
 end
 redis.call('HSET', channel, 'offers', table.concat(offers, ' '))
 return { word }

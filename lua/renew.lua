@@ -8,7 +8,7 @@
 --          session   id of the caller's session
 --          lease     ms that this renewal is good for
 --          unread    id of the first inbox entry that the caller may still need
--- RETURNS  OK | EPOCH epoch | LAPSED
+-- RETURNS  OK ms of Redis time | EPOCH epoch | LAPSED
 -- ATOMIC   A session that may be swept must not come back: the dead are refused in the same step.
 
 -- @include shared/guard
@@ -23,4 +23,4 @@ if refusal then return refusal end
 -- let the living die.
 redis.call('XTRIM', inbox, 'MINID', unread)
 redis.call('ZADD', leases, string.format('%.0f', now + lease), session)
-return { 'OK' }
+return { 'OK', string.format('%.0f', now) }

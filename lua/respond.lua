@@ -25,6 +25,8 @@
 --          keep      ms that the initial notification's body stays
 --          data      the body, or the key of the body
 --          kept      body where data is the body, ref where it is a key
+--          turn      ends where a pool's handler is done with its turn; otherwise empty
+--          trace     the answerer's trace context, or empty
 --          field*    the board in streams
 -- RETURNS  OK token | ACQUIRED by | CLOSED closer | DECLINED | IN_PROGRESS | NOT_OFFERED | GONE
 --          | GAP | NOT_YOURS | NO_BODY | EPOCH epoch | LAPSED
@@ -35,7 +37,7 @@
 -- @include shared/board
 
 local meta, leases, channel, log, streams, inbox, held, asked, body = unpack(KEYS, 1, 9)
-local run, epoch, session, op, id, handle, user, field, keep, data, kept = unpack(ARGV, 1, 11)
+local run, epoch, session, op, id, handle, user, field, keep, data, kept, turn, trace = unpack(ARGV, 1, 13)
 
 local refusal, now, bell, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
@@ -43,12 +45,12 @@ local state, owner, owner_session, token, by, closer, offers, last, answer, drop
   unpack(redis.call('HMGET', channel, 'state', 'owner', 'owner_session', 'token', 'owner_user', 'closer', 'offers',
     'op:' .. handle, 'word:' .. handle, 'dropped:' .. handle))
 if not state then return { 'GONE' } end
-if last == op then return { answer, token } end
+if owner == handle and owner_session ~= session then return { 'NOT_YOURS' } end -- another replica's words
+if owner and last == op then return { answer, token } end
 if owner and owner ~= handle then return { 'ACQUIRED', by } end
 if state == 'closed' then return { 'CLOSED', closer } end
 if dropped then return { 'DECLINED' } end
 if tonumber(last or 0) + 1 ~= tonumber(op) then return { 'GAP' } end
-if owner and owner_session ~= session then return { 'NOT_YOURS' } end
 if state == 'answered' then return { 'IN_PROGRESS' } end
 if state == 'open' then return { 'NOT_OFFERED' } end
 if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
@@ -68,12 +70,12 @@ if not owner then
   redis.call('HSET', channel, 'owner', handle, 'owner_session', session, 'owner_user', user, 'token', token)
   redis.call('SADD', held, 'dialog:' .. id .. ':' .. handle)
   if asked ~= channel then redis.call('PEXPIRE', asked, keep) end
-  withdraw(bell, meta, streams, 10, 12, epoch, floor, offers,
+  withdraw(bell, meta, streams, 10, 14, epoch, floor, offers,
     { 'event', 'acquired', 'channel', id, 'registration', handle, 'user', user })
 end
 local at = string.format('%.0f', now)
-redis.call('XADD', log, '*', 'event', 'response', 'by', user, 'at', at, kept, data)
+redis.call('XADD', log, '*', 'event', 'response', 'by', user, 'at', at, 'turn', turn, kept, data)
 tell(bell, inbox, streams, field, epoch,
-  { 'event', 'response', 'to', 'source', 'channel', id, 'registration', handle, 'user', user, 'session', session,
-    'op', op, 'token', token, 'at', at, kept, data })
+  traced({ 'event', 'response', 'to', 'source', 'channel', id, 'registration', handle, 'user', user,
+    'session', session, 'op', op, 'token', token, 'at', at, kept, data }, trace))
 return { 'OK', token }

@@ -12,7 +12,7 @@ Dump = dict[str, Any]
 
 
 async def dump(client: redis.asyncio.Redis, pattern: str = "*") -> Dump:
-    """All keys of this pattern with what they hold, consumer groups included."""
+    """All keys of this pattern with what they hold, consumer groups and their entries included."""
     found: Dump = {}
     async for key in client.scan_iter(pattern):
         assert isinstance(key, bytes), "the client must not decode"
@@ -26,6 +26,17 @@ async def unchanged(client: redis.asyncio.Redis, pattern: str = "*") -> AsyncIte
     before = await dump(client, pattern)
     yield
     assert await dump(client, pattern) == before, "something was done, or half done"
+
+
+async def _in_hand(client: redis.asyncio.Redis, key: bytes, group: bytes) -> Any:
+    """The consumers of a group; entry, consumer and number of deliveries of what is pending."""
+    consumers = [one["name"] for one in await client.xinfo_consumers(key, group)]
+    pending = await client.xpending_range(key, group, "-", "+", 1000) if consumers else []
+    return (
+        group,
+        sorted(consumers),
+        [(one["message_id"], one["consumer"], one["times_delivered"]) for one in pending],
+    )
 
 
 async def _value(client: redis.asyncio.Redis, key: bytes) -> Any:
@@ -44,6 +55,7 @@ async def _value(client: redis.asyncio.Redis, key: bytes) -> Any:
             held = [
                 await client.xrange(key),
                 sorted((group["name"], group["last-delivered-id"]) for group in groups),
+                [await _in_hand(client, key, group["name"]) for group in groups],
             ]
         case "list":
             held = await client.lrange(key, 0, -1)

@@ -63,6 +63,21 @@ EQUIVALENT: dict[str, str] = {
     "shared/guard: `<=` for `<` in `math.max(deadline, epoch_known + grace) < now`": (
         "differs for one millisecond, in which either answer is right"
     ),
+    "fetch: no `not found[1]` in `not found or not found[1]`": (
+        "what the in-memory double of old answers; mutants are judged on a real server"
+    ),
+    "fetch: always `is_there(stream, one)`": (
+        "Redis 7 claims nothing that is not there any more; the ones before do"
+    ),
+    "fetch: `<=` for `<` in `first and (due < 0 or first - now < due)`": (
+        "what is due at the same time is due at the same time"
+    ),
+    "replay: no `not is_board` in `not is_board and tonumber(space) <= number`": (
+        "a board's room is infinite, and so never full"
+    ),
+    "shared/pool: never `not woken`": (
+        "a bell at no channel is an error, which pcall takes: nobody is woken either way"
+    ),
 }
 """Mutants that mean the same as the original, each with the reason."""
 

@@ -116,9 +116,7 @@ class _Maker:
 
     def writes(self, call: Call) -> bool:
         """Whether a call changes anything, in Redis or for somebody who listens."""
-        if call.function == "redis.pcall":
-            return True
-        if call.function == "redis.call":
+        if call.function in ("redis.call", "redis.pcall"):
             return call.command not in READS
         function = self.known.get(call.function)
         return function is not None and any(map(self.writes, lua_source.calls(function.tokens)))

@@ -31,12 +31,27 @@ local function entry_id(epoch, number)
   return epoch .. '-' .. string.format('%.0f', number)
 end
 
--- Adds one entry, rings, and returns its id.
-local function append(bell, stream, streams, field, epoch, floor, fields)
+-- The fields with the sender's trace context, where there is one.
+local function traced(fields, trace)
+  if trace ~= '' then
+    fields[#fields + 1] = 'trace'
+    fields[#fields + 1] = trace
+  end
+  return fields
+end
+
+-- Adds one entry, and returns its id.
+local function add(stream, streams, field, epoch, floor, fields)
   local number = last_number(streams, field, floor) + 1
   local id = entry_id(epoch, number)
   redis.call('HSET', streams, field, number)
   redis.call('XADD', stream, id, unpack(fields))
+  return id
+end
+
+-- Adds one entry, rings, and returns its id.
+local function append(bell, stream, streams, field, epoch, floor, fields)
+  local id = add(stream, streams, field, epoch, floor, fields)
   ring(bell, stream, id, fields)
   return id
 end

@@ -23,11 +23,11 @@ local function is_dead(leases, session)
 end
 
 -- Returns a refusal, or nil and what the scripts go on with: the time in milliseconds, the bell
--- command, and the floor under the numbers of new streams.
+-- command, the floor under the numbers of new streams, and which list of pools is the present one.
 -- No lease ends before one lease time has passed in this epoch: an outage kills nobody.
 local function guard(meta, leases, run, epoch, session)
-  local run_known, epoch_known, grace, bell, floor =
-    unpack(redis.call('HMGET', meta, 'run', 'epoch', 'grace', 'bell', 'floor'))
+  local run_known, epoch_known, grace, bell, floor, pools =
+    unpack(redis.call('HMGET', meta, 'run', 'epoch', 'grace', 'bell', 'floor', 'pools'))
   if not run_known then return { 'LAPSED' } end
   local now = milliseconds()
   if run_known ~= run then epoch_known = raise_epoch(meta, run, epoch_known, now) end
@@ -35,5 +35,5 @@ local function guard(meta, leases, run, epoch, session)
   if deadline == 0 then return { 'LAPSED' } end
   if epoch_known ~= epoch then return { 'EPOCH', epoch_known } end
   if math.max(deadline, epoch_known + grace) < now then return { 'LAPSED' } end
-  return nil, now, bell, tonumber(floor)
+  return nil, now, bell, tonumber(floor), pools or '0'
 end

@@ -18,9 +18,10 @@ _STEERING = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 class Terminal:
     """One command on a pseudo-terminal of its own: input, output and errors."""
 
-    def __init__(self, *words: str, url: str) -> None:
+    def __init__(self, *words: str, url: str, columns: int = 100) -> None:
         self.words = words
         self._url = url
+        self._columns = columns
         self._shown = b""
         self._news = asyncio.Event()
         self._ours = self._theirs = -1
@@ -34,7 +35,8 @@ class Terminal:
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
-            env=os.environ | {"TYMPAN_URL": self._url, "TERM": "xterm", "COLUMNS": "100"},
+            env=os.environ
+            | {"TYMPAN_URL": self._url, "TERM": "xterm", "COLUMNS": str(self._columns)},
             cwd=CHECKOUT,
         )
         asyncio.get_running_loop().add_reader(self._ours, self._read)
@@ -61,6 +63,15 @@ class Terminal:
     async def shows(self, *texts: str) -> None:
         """Wait until all of this was shown."""
         await self._until(lambda: all(text in self.shown for text in texts), f"{texts}")
+
+    async def draws(self, begin: str, *texts: str, without: str) -> None:
+        """Wait for a whole screen that has all of this, and not that; each begins alike."""
+
+        def holds() -> bool:
+            *_, screen, _ = ["", "", *self.shown.split(begin)]
+            return all(text in screen for text in texts) and without not in screen
+
+        await self._until(holds, f"{texts} without {without!r}")
 
     async def prompts(self, number: int) -> None:
         """Wait until the prompt was shown for the ``number``-th time."""

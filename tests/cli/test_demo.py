@@ -39,9 +39,10 @@ async def test_succeeds_and_tells_the_story() -> None:
         "answered first",
         "Printer.Configuration.DuplexUnit:Installed = true",
         "ACCESS_DENIED",
-        "gets the answer: 1, from carol",
+        "gets the answer: button 1, from carol",
         "All of this was as promised, and checked",
         "tympan up",
+        "in three terminals; in each of them first type `. ",
     ):
         assert part in text
     assert "\x1b" not in text, "no colours where no terminal is"

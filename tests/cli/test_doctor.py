@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from tests.cli.commands import PATIENCE, Event, Tympan
 from tests.cluster import RedisCluster
 from tests.sentinels import Sentinels
 from tests.servers import RedisServer, await_agreement
+from tests.told import acl_commands, configurations, settings_of, type_at
 from workers.cli import main
 from workers.doctor import examination
 from workers.doctor.credential import Task
 from workers.embedded import HOST, free_port
 
-README = Path(__file__).parents[2] / "README.md"
 WIDTH = 100
 SECRET = "open-sesame"
 SOUND: dict[str, Any] = {"appendonly": True, "maxmemory": "100mb"}
@@ -259,6 +258,27 @@ def test_sentinels() -> None:
         assert doctor(farm.url, status=3).found()["reach"]["node"] == f"{HOST}:{replica.port}"
 
 
+def test_a_replica_that_sentinels_miss_is_no_reason_to_be_quiet() -> None:
+    """What a primary that is cut off accepts goes, whether its replica is heard just now or not."""
+    with Sentinels(config={"maxmemory": "100mb"}, appendonly=True) as farm:
+        (replica,) = farm.replicas
+        await_online(farm.master)
+        assert doctor(farm.url, status=1).found("loses data").keys() == {"isolation"}
+        replica.kill()
+        await_agreement(
+            lambda: farm.master.cli("INFO", "replication")["connected_slaves"] == 0,
+            "the primary to miss its replica",
+        )
+        report = doctor(farm.url, status=1)
+        found = report.found()
+        assert found.keys() == {"isolation", "reach", "sentinels"}
+        assert found["isolation"]["severity"] == "loses data"
+        assert found["isolation"]["mend"] == [], "without a replica it would refuse every write"
+        assert "Start its replica again first" in found["isolation"]["advice"]
+        assert "no replica of mymaster is online" in found["sentinels"]["what"]
+        assert "A failover forgets" in report.answer["worth"][0]["says"]
+
+
 def test_a_cluster() -> None:
     config = {"maxmemory": "100mb", "cluster-require-full-coverage": "yes"}
     with RedisCluster(3, 1, appendonly=True, config=config) as farm:
@@ -280,11 +300,99 @@ def test_a_cluster() -> None:
         assert any("has no replica" in one["what"] for one in report.answer["findings"])
 
 
+def test_a_cluster_that_lost_a_node_without_a_replica() -> None:
+    config = {"maxmemory": "100mb", "cluster-require-full-coverage": "no"}
+    with RedisCluster(3, appendonly=True, config=config) as farm:
+        home = farm.node_of("tympan:servers")
+        names = farm.server_names(3)
+        know(home, *names)
+        dead = next(node for node in farm.nodes if node is not home)
+        (away,) = [name for name in names if farm.node_of(f"{{{name}}}") is dead]
+        dead.kill()
+        report = doctor(farm.url, status=3)
+        assert report.found("refuses work").keys() == {"coverage"}, "before the others know"
+        await_agreement(lambda: home.view()[dead.id].is_failed, "a failed node")
+        assert "cluster_slots_fail:546" in home.cli("CLUSTER", "INFO")
+        report = doctor(farm.url, status=3)
+        lost = report.found("refuses work")["coverage"]
+        where = f"{HOST}:{dead.port}"
+        assert f"{where} is away with 5,46" in lost["what"]
+        assert lost["why"] == rf"Out of reach: \\{away}. The other print servers go on."
+        assert report.lines[0].startswith("The Cluster (3 nodes) does not work for all print serv")
+        assert "coverage" not in report.found("good")
+        assert not any(where in command for command in report.commands)
+        assert "del-node" not in "\n".join(report.lines)
+
+
+@pytest.mark.parametrize(
+    ("all_slots", "why"),
+    [
+        ("no", "The directory of print servers is among them"),
+        ("yes", "All print servers are refused (CLUSTERDOWN"),
+    ],
+)
+def test_a_cluster_that_lost_what_all_need(all_slots: str, why: str) -> None:
+    config = {"maxmemory": "100mb", "cluster-require-full-coverage": all_slots}
+    with RedisCluster(3, appendonly=True, config=config) as farm:
+        dead = farm.kill_master("tympan:servers")
+        node = farm.awake[0]
+        await_agreement(lambda: node.view()[dead.id].is_failed, "a failed node")
+        await_agreement(lambda: node.serves is (all_slots == "no"), "what follows from that")
+        lost = doctor(farm.url, status=3).found("refuses work")["coverage"]
+    assert why in lost["why"]
+
+
 def test_slots_that_nobody_owns() -> None:
     with RedisCluster(1, config={"maxmemory": "100mb"}, appendonly=True) as farm:
         farm.nodes[0].cli("CLUSTER", "DELSLOTS", 7, 8, 9)
         found = doctor(farm.url, status=3).found("refuses work")
     assert "3 slots without an owner (7-9)" in found["coverage"]["what"]
+
+
+# By the book -------------------------------------------------------------------------------------
+
+
+class Pasted(RedisServer):
+    """A redis-server whose configuration is what docs/farm.md says, as it stands there."""
+
+    def _configuration(self, port: int) -> str:
+        own = f'bind {HOST}\nport {port}\ndir {self.data}\nlogfile ""\n'
+        return own + configurations()[0]
+
+
+def test_one_redis_by_the_book() -> None:
+    with Pasted() as server:
+        report = doctor(server.url)
+        assert report.found() == {}
+        assert server.cli("SET", "a", "b")
+        (node,) = report.answer["nodes"]
+    assert (node["policy"], node["aof"], node["timeout"]) == ("noeviction", True, 0)
+    limit = node["buffer_limit"]
+    assert limit == [32 * 1024 * 1024, 8 * 1024 * 1024, 60]
+
+
+def test_a_primary_and_a_replica_by_the_book() -> None:
+    one, replicas, _ = configurations()
+    with Sentinels(config=settings_of(one, replicas)) as farm:
+        await_online(farm.master)
+        assert doctor(farm.url).found() == {}
+        assert farm.master.cli("SET", "a", "b")
+
+
+def test_a_cluster_by_the_book() -> None:
+    one, _, cluster = configurations()
+    with RedisCluster(3, 1, config=settings_of(one, cluster)) as farm:
+        for primary in farm.nodes[:3]:
+            await_online(primary)
+        assert doctor(farm.url).found() == {}
+
+
+async def test_a_redis_to_try_things_on(tympan: Tympan) -> None:
+    process = await tympan.start("up", "--json")
+    await process.until(lambda: bool(process.lines), "its URL")
+    report = (await tympan.run("doctor", "--json", url=process.answer["url"])).answer
+    assert report["verdict"] == "good"
+    assert {one["severity"] for one in report["findings"]} == {"good"}
 
 
 # Credentials ------------------------------------------------------------------------------------
@@ -293,11 +401,9 @@ def test_slots_that_nobody_owns() -> None:
 @pytest.fixture
 def confined() -> Iterator[RedisServer]:
     """A redis-server with the users of the README, and some that lack something."""
-    lines = re.findall(r"^ACL SETUSER (.*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(lines) == 2, "the README shows a print host and a listener"
     with RedisServer(**SOUND) as server:
-        for line in lines:
-            server.cli("ACL", "SETUSER", *line.replace(">secret", f">{SECRET}").split())
+        for command in acl_commands().values():
+            type_at(server, command.replace(">secret", f">{SECRET}"))
         acl = ("ACL", "SETUSER")
         server.cli(*acl, "keyless", "on", f">{SECRET}", "~other:*", "&*", "+@all")
         server.cli(*acl, "quiet", "on", f">{SECRET}", "~*", "&*", "+@all", "-publish")
@@ -347,15 +453,68 @@ def test_a_credential_that_may_not_ask(confined: RedisServer) -> None:
     assert "Redis 7" in doctor(url(confined, "blind")).lines[0]
 
 
-def test_the_print_servers_that_redis_knows_are_tried(confined: RedisServer) -> None:
-    report = doctor(url(confined, "print01"))
-    assert report.answer["credentials"] == [], "none is known"
-    assert "name one" in report.found("not looked at")["credential"]["why"]
-    names = {"*": "identity", "print01": "print01", "print02": "print02", "alias": "print01"}
+def know(redis: RedisServer, *servers: str) -> None:
+    """Have these print servers, and an alias of the first, in the directory."""
+    names = {"*": "identity", "alias": servers[0], **dict(zip(servers, servers, strict=True))}
     for name, server in names.items():
-        confined.cli("HSET", "tympan:servers", name, server)
-    tried = doctor(confined.url).answer["credentials"]
-    assert [one["server"] for one in tried] == ["print01", "print02"]
+        redis.cli("HSET", "tympan:servers", name, server)
+
+
+def tried(report: Report) -> list[str]:
+    """The print servers for which a credential was judged."""
+    return [one["server"] for one in report.answer["credentials"]]
+
+
+def test_the_print_servers_that_redis_knows_are_tried(confined: RedisServer) -> None:
+    confined.cli("ACL", "SETUSER", "spooler", "on", f">{SECRET}", "~tympan:{print01}:*", "+@all")
+    report = doctor(url(confined, "spooler"))
+    assert tried(report) == [], "none is known"
+    assert "name one" in report.found("not looked at")["credential"]["why"]
+    know(confined, "print01", "print02")
+    assert tried(doctor(confined.url)) == ["print01", "print02"]
+
+
+def test_a_confined_credential_is_judged_where_it_is_meant_for(confined: RedisServer) -> None:
+    """The other print servers are named, and nobody is told how to undo the confinement."""
+    others = [f"print{number:02}" for number in range(2, 40)]
+    know(confined, *others, "print01")
+    report = doctor(url(confined, "print01"))
+    assert tried(report) == ["print01"]
+    assert report.found() == {}
+    assert report.answer["outside"] == others
+    unseen = report.found("not looked at")["credential"]
+    named = r"\\print02, \\print03, \\print04, \\print05 and 34 more"
+    assert unseen["what"] == f"user print01 is kept from {named}"
+    assert r"tympan doctor '\\print02'" in unseen["advice"]
+    assert not any("SETUSER" in command for command in report.commands)
+    assert doctor(url(confined, "helpdesk")).answer["outside"] == []
+
+
+def test_a_print_host_is_judged_before_its_first_start(confined: RedisServer) -> None:
+    """Nobody knows the print server yet; its user has its name."""
+    assert tried(doctor(url(confined, "print01"))) == ["print01"]
+    know(confined, "print02")
+    report = doctor(url(confined, "print01"))
+    assert tried(report) == ["print01"]
+    assert report.answer["outside"] == ["print02"]
+
+
+def test_a_credential_that_fits_no_print_server_that_is_known(confined: RedisServer) -> None:
+    """It may be meant for another one: that is asked for before any rule is offered."""
+    know(confined, "print01")
+    confined.cli("ACL", "SETUSER", "keyless", "~tympan:servers")
+    report = doctor(url(confined, "keyless"), status=3)
+    assert r"`tympan doctor '\\print01'`" in report.found()["credential"]["advice"]
+    assert report.commands == []
+
+
+def test_before_redis_7_too_a_credential_is_judged_where_it_is_meant_for(
+    confined: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "DRY_RUN", "return {}")
+    know(confined, "print01", "print02")
+    report = doctor(url(confined, "print01"))
+    assert (tried(report), report.answer["outside"]) == (["print01"], ["print02"])
 
 
 def test_before_redis_7_a_script_that_does_nothing_is_tried(

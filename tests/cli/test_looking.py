@@ -63,6 +63,7 @@ async def test_registrations(tympan: Tympan, place: Place, broker: Brokers) -> N
         "right": None,
         "rights_source": None,
         "buffer": 100,
+        "pool": None,
     }
     assert registration.id in for_people.lines[1]
     assert "all printers" in for_people.lines[1]

@@ -145,7 +145,9 @@ async def test_late_registrant_answers(tympan: Tympan, place: Place, broker: Bro
     )
     await send.note("nobody listens yet")
     listener = await (await broker("bob")).register(place.printer, TYPE, style=BIDIRECTIONAL)
-    await (await question(listener)).respond("late")
+    offer = await question(listener)
+    assert f"asked {place.printer}, channel {offer.id}; nobody" in send.notes, "it can be looked at"
+    await offer.respond("late")
     assert await send.ended() == 0
     assert send.answer["result"] == "NO_LISTENERS", "the result is that of the send"
     assert send.answer["response"] == {"by": "bob", "text": "late"}

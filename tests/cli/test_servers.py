@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker import BIDIRECTIONAL, Broker
+from broker.pool import Subscription
 from tests.cli.commands import PATIENCE, TYPE, Tympan
 from tests.servers import RedisServer
 
@@ -43,6 +44,7 @@ async def test_servers_with_their_names_and_what_stands_there(farm: Tympan) -> N
     assert again.lines == [r"\\10.1.2.3 stands for \\print01"]
     async with Broker.connect(farm.url, user="alice") as broker:
         await broker.register(r"\\10.1.2.3\laser-3", TYPE)
+        await broker.pools.create("desk", Subscription(r"\\print01\laser-3", TYPE))
         await broker.open_channel(r"\\print02", TYPE)
         for_programs, for_people = await asyncio.gather(
             farm.run("servers", "--json"), farm.run("servers")
@@ -52,16 +54,22 @@ async def test_servers_with_their_names_and_what_stands_there(farm: Tympan) -> N
         "aliases": [r"\\10.1.2.3", r"\\print01.farm"],
         "processes": 1,
         "registrations": 1,
+        "pools": 1,
         "channels": 0,
     }
     second = {
-        "name": r"\\print02", "aliases": [], "processes": 1, "registrations": 0, "channels": 1
-    }  # fmt: skip
+        "name": r"\\print02",
+        "aliases": [],
+        "processes": 1,
+        "registrations": 0,
+        "pools": 0,
+        "channels": 1,
+    }
     assert for_programs.events == [first, second]
     head, one, two = (line.split() for line in for_people.lines)
-    assert head == ["SERVER", "ALIASES", "PROCESSES", "REGISTRATIONS", "CHANNELS"]
-    assert one == [r"\\print01", r"\\10.1.2.3,", r"\\print01.farm", "1", "1", "0"]
-    assert two == [r"\\print02", "-", "1", "0", "1"]
+    assert head == ["SERVER", "ALIASES", "PROCESSES", "REGISTRATIONS", "POOLS", "CHANNELS"]
+    assert one == [r"\\print01", r"\\10.1.2.3,", r"\\print01.farm", "1", "1", "1", "0"]
+    assert two == [r"\\print02", "-", "1", "0", "0", "1"]
 
 
 async def test_a_taken_alias_is_refused_with_both_names(farm: Tympan) -> None:

@@ -16,6 +16,9 @@ COMMANDS = (
     ("send", "NAME", "--type", TYPE, "--text", "hi"),
     ("listen", "NAME", "--type", TYPE, "--as", "alice"),
     ("channels",),
+    ("workers",),
+    ("pool", "delete", "desk"),
+    ("dead", "list"),
     ("grant", "NAME", "carol", "administer"),
 )
 A_FEW_SECONDS = 15.0

@@ -23,7 +23,16 @@ LISTEN = ("listen", NAME, "--type", TYPE, "--as", "alice")
 
 WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "bad name": (("send", "laser-3", "--type", TYPE, "--text", "x"), r"\\server\printer", "NAME"),
-    "name that a shell ate": (("channels", r"\print01laser-3"), "single quotes", "NAME"),
+    "name that a shell ate": (
+        ("channels", r"\print01laser-3"),
+        r"\print01laser-3 is no name: the shell has eaten a backslash; put names in single quotes",
+        "NAME",
+    ),
+    "server that a shell ate": (
+        ("server", "forget", r"\print01"),
+        "the shell has eaten a backslash",
+        "NAME",
+    ),
     "bad GUID": (("send", NAME, "--type", "x", "--text", "x"), "known: asyncui", "ARGUMENT"),
     "reserved GUID": (
         ("send", NAME, "--type", "ba9a5027-a70e-4ae7-9b7d-eb3e06ad4157", "--text", "x"),
@@ -67,6 +76,30 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
         "no right of a printer",
         "ARGUMENT",
     ),
+    "pool without a name": (
+        ("pool", "create", "desk", "--type", TYPE),
+        "NAME, or --everywhere",
+        "ARGUMENT",
+    ),
+    "bad pool": (("pool", "create", "a b", NAME, "--type", TYPE), "no name of a pool", "NAME"),
+    "pool of a printer's printers": (
+        ("pool", "create", "desk", NAME, "--type", TYPE, "--printers"),
+        "server's name",
+        "ARGUMENT",
+    ),
+    "pool that holds nothing": (
+        ("pool", "create", "desk", NAME, "--type", TYPE, "--buffer", "0"),
+        "0",
+        "ARGUMENT",
+    ),
+    "no letter": (("dead", "replay"), "LETTER..., or --all", "ARGUMENT"),
+    "a letter and all": (("dead", "drop", "1-0", "--all"), "LETTER..., or --all", "ARGUMENT"),
+    "a letter of a pool": (
+        ("dead", "drop", "1-0", "--pool", "desk"),
+        "--pool goes with --all",
+        "ARGUMENT",
+    ),
+    "top without a terminal": (("top",), "tympan workers", "ARGUMENT"),
     "bad port": (("up", "--port", "70000"), "70000", "ARGUMENT"),
     "unknown command": (("fly",), "fly", "ARGUMENT"),
     "unknown option": ((*SEND, "--fly"), "--fly", "ARGUMENT"),
@@ -94,6 +127,29 @@ def test_wrong_usage(
     assert record["error"] == f"INVALID_{code}"
     assert record["hresult"] == {"NAME": "0x8007007B", "ARGUMENT": "0x80070057"}[code]
     assert says in record["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("send", "laser-3", "--type", TYPE, "--text", "x"), "tympan send"),
+        ((*SEND, "--text", "x", "--url", "http://x"), "tympan send"),
+        (("pool", "create", "a b", NAME, "--type", TYPE), "tympan pool create"),
+        (("--json", "grant", NAME, "carol", "fly"), "tympan grant"),
+        (("send", "--fly"), "tympan send"),
+        (("bridge", "run", "fly"), "tympan bridge run"),
+        (("fly",), "tympan"),
+        (("--url", "http://x"), "tympan"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_the_command_that_was_typed_is_the_one_to_read_about(
+    words: tuple[str, ...], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{command}: ")
+    assert said.endswith(f"\nHow to use it: {command} --help\n")
 
 
 def test_every_error_has_an_exit_status_and_a_name() -> None:
@@ -129,7 +185,10 @@ async def test_wrong_usage_of_the_installed_command(tympan: Tympan) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("--help",), ("-h",), ("send", "--help"), ("listen", "-h"), ("up", "--help")],
+    [
+        *((), ("--help",), ("-h",), ("send", "--help"), ("listen", "-h"), ("up", "--help")),
+        *(("pool", "--help"), ("dead", "--help"), ("workers", "--help")),
+    ],
     ids=" ".join,
 )
 def test_help_has_examples(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +206,8 @@ def test_help_says_what_the_exit_status_means(capsys: pytest.CaptureFixture[str]
     main(["listen", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "default uni, but bi with --respond, --decline and --ask" in text
+    for form in ("redis://", "unix://", "redis+sentinel://", "redis+cluster://", "rediss"):
+        assert form in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,8 +65,9 @@ class Tally:
             for number in due:
                 cells = "".join(f"  {self._cell(number, backend)}" for backend in ALL_BACKENDS)
                 yield f"{_rule(number, width - len(columns))}{cells}"
-        yield ""
-        yield "Not in this release"
+        if LATER:
+            yield ""
+            yield "Not in this release"
         for number, why in LATER.items():
             yield f"{_rule(number, width - len(why) - 3).rstrip()} ({why})"
         yield ""

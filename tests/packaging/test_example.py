@@ -37,6 +37,23 @@ def place() -> Place:
     return Place()
 
 
+def test_what_the_document_shows_is_what_the_example_has() -> None:
+    """Whoever copies the one and reads the other finds the same names in both."""
+    shown = (CHECKOUT / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = [part.split("\n", 1) for part in shown.split("```")[1::2]]
+    model, bridge = (text for language, text in blocks if language == "python")
+    declared = "".join(text for language, text in blocks if language == "toml")
+    package = EXAMPLE / "toner_alerts"
+    for text, file in (
+        (model, package / "notification.py"),
+        (bridge.split("    async def run")[0], package / "bridge.py"),
+        (declared, EXAMPLE / "pyproject.toml"),
+    ):
+        has = file.read_text(encoding="utf-8").splitlines()
+        own = [line for line in text.splitlines() if line not in has]
+        assert [line for line in own if not line.startswith("from ")] == [], file
+
+
 async def test_both_extensions_are_found(tympan: Tympan) -> None:
     listed = await tympan.run("extensions", "--json")
     assert [
@@ -66,6 +83,8 @@ async def test_its_type_is_sent_heard_and_answered(tympan: Tympan, place: Place)
 async def test_its_bridge_tells_what_is_written_to_a_log(
     tympan: Tympan, place: Place, tmp_path: Path
 ) -> None:
+    told = await tympan.run("bridge", "run", "toner-log", "--help")
+    assert any("--user USER " in line for line in told.lines)
     log = tmp_path / "toner"
     log.write_text("laser-3 black 1\n", encoding="utf-8")
     listener = await tympan.listening(

@@ -57,6 +57,8 @@ class Repeated:
             same = slice(1)  # not: whether it was known before, and what was sent meanwhile
         elif call.script.name == "confirm":
             same = slice(1)  # not the state: the other end may have acted meanwhile
+        elif call.script.name == "renew":
+            same = slice(1)  # not the time
         elif call.script.name == "unregister":
             same = slice(0)  # it may be gone
         elif call.script.name == "listener_close" and first[0] in (b"OK", b"RELEASED"):

@@ -167,6 +167,45 @@ async def test_a_malformed_user_is_refused(farm: Farm, does: str, user: Any) -> 
     assert broker.user == "alice"
 
 
+@pytest.mark.parametrize("does", ["open_channel", "register", "register_everywhere"])
+async def test_all_users_are_no_user(farm: Farm, does: str) -> None:
+    broker = await quiet(farm)
+    call = getattr(broker, does)
+    where = () if does == "register_everywhere" else (PRINTER,)
+    async with unchanged(farm.client, f"{farm.namespace}:*"):
+        with pytest.raises(InvalidName, match="write user_filter=ALL_USERS"):
+            await call(*where, TYPE, user=ALL_USERS)
+
+
+class Half:
+    """A callback that its author has not finished."""
+
+    def on_event_notify(self, *_: object) -> None:
+        raise AssertionError("called back")
+
+
+@pytest.mark.parametrize(
+    ("callback", "says"),
+    [
+        pytest.param(print, "no method on_event_notify and no channel_closed", id="a function"),
+        pytest.param(Half(), "a Half is no callback: it has no method channel_closed", id="half"),
+        pytest.param(Silent, "Silent is a class: give an object", id="a class"),
+    ],
+)
+async def test_what_is_no_callback_is_refused_in_the_call(
+    farm: Farm, callback: Any, says: str
+) -> None:
+    broker = await quiet(farm)
+    async with unchanged(farm.client, f"{farm.namespace}:*"):
+        for call in (
+            broker.listen(PRINTER, TYPE, callback),
+            broker.listen_everywhere(TYPE, callback),
+            broker.open_channel(PRINTER, TYPE, style=BIDIRECTIONAL, callback=callback),
+        ):
+            with pytest.raises(InvalidArgument, match=says):
+                await call
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -7,12 +7,13 @@ the channel goes on. A Redis that can never give what is asked is refused at the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from broker import Broker
+from broker import Broker, Channel
 from broker._scripts import UNI_SEND
 from broker.errors import DurabilityUnavailable, InvalidSettings, NotDurable
 from broker.memory import MemoryRedis
@@ -97,6 +98,40 @@ async def test_the_outcome_of_what_is_not_durable_is_the_one_it_had(
         replica.resume()
     assert found.value.outcome == NO_LISTENERS
     assert await channel.send(b"page") == NO_LISTENERS
+
+
+async def page(channel: Channel) -> None:
+    async with channel:
+        await channel.send(b"page")
+
+
+async def page_and_go_on(channel: Channel, fault: Exception | None = None) -> None:
+    async with channel:
+        with contextlib.suppress(NotDurable):
+            await channel.send(b"page")
+        if fault is not None:
+            raise fault
+
+
+async def test_an_error_that_leaves_a_channel_is_not_replaced_by_its_close(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await farm.broker(**REPLICA, replicas=2)
+    sent, other = [await source.open_channel(PRINTER, TYPE) for _ in range(2)]
+    with pytest.raises(NotDurable, match="NO_LISTENERS"):
+        await page(sent)
+    with pytest.raises(ValueError, match="out of paper"):
+        await page_and_go_on(other, ValueError("out of paper"))
+    assert f"channel {sent.id}, left by NotDurable: " in caplog.text
+    assert f"channel {other.id}, left by ValueError: " in caplog.text
+    assert await source.channels() == [], "they were closed"
+
+
+async def test_a_close_that_is_not_durable_says_so_where_nothing_else_does(farm: Farm) -> None:
+    source = await farm.broker(**REPLICA, replicas=2)
+    with pytest.raises(NotDurable, match="S_OK"):
+        await page_and_go_on(await source.open_channel(PRINTER, TYPE))
+    assert await source.channels() == []
 
 
 async def test_more_replicas_than_there_are_hold_nothing(farm: Farm) -> None:

@@ -6,16 +6,18 @@ that wrote before it compared would leave half of it behind.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from broker import ALL_USERS, BIDIRECTIONAL, UNIDIRECTIONAL, Broker, Style
+from broker import ALL_USERS, BIDIRECTIONAL, UNIDIRECTIONAL, Broker, Style, Subscription
 from broker._keys import Audience, Keys, directory
 from broker.errors import ForeignLayout
 from tests.dump import unchanged
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
+from tests.redis.pooling import ALERTS, POOL, QUESTIONS, Member, plan_of, pool
 from tests.redis.scenes import QUIET
 
 KeyOf = Callable[[Keys], str]
@@ -223,3 +225,145 @@ async def test_an_answer_is_not_half_given(farm: Farm) -> None:
     await farm.client.delete(log)
     assert (await offer.respond(b"yes")).succeeded
     assert (await channel.response(PATIENCE)).data == b"yes"
+
+
+# Pools ------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def taken_by_another(farm: Farm, key: str) -> AsyncIterator[None]:
+    """For a while the key is somebody else's; then what it held is there again."""
+    had = await farm.client.exists(key)
+    if had:
+        await farm.client.rename(key, "kept")
+    await farm.client.rpush(key, "theirs")
+    yield
+    await farm.client.delete(key)
+    if had:
+        await farm.client.rename("kept", key)
+
+
+def key_of_pool(farm: Farm, member: Member, kind: str) -> str:
+    """One of the keys of a pool; of its last stream, where it has several."""
+    keys, plan = keys_of(farm), plan_of(member)
+    audience = plan.audiences[0]
+    return {
+        "pools": keys.pools,
+        "dead": keys.dead,
+        "streams": keys.streams,
+        "counts": keys.counts,
+        "stream": keys.stream(audience),
+        "room": keys.room(audience),
+        "returned": keys.returned(plan.id, audience),
+        "idle": keys.idle(plan.id),
+        "waiting": keys.held(plan.id),
+    }[kind]
+
+
+TOUCHED = {
+    "join": ("pools",),
+    "take": ("pools", "streams", "idle", "waiting", "stream", "returned"),
+    "finish": ("stream", "room"),
+    "hand back": ("stream", "returned", "idle"),
+    "bury": ("dead", "stream", "room"),
+    "replay": ("pools", "streams", "dead", "stream", "room", "returned", "idle"),
+    "delete": (
+        "counts", "pools", "streams", "waiting", "idle", "stream", "room", "returned",
+    ),
+}  # fmt: skip
+"""What replicas and operators do with pools, and the keys of it that may be somebody else's."""
+
+
+@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alerts", "questions"])
+@pytest.mark.parametrize(
+    ("what", "kind"), [(what, kind) for what, kinds in TOUCHED.items() for kind in kinds]
+)
+async def test_a_pool_is_not_half_served(
+    farm: Farm, what: str, kind: str, subscription: Subscription
+) -> None:
+    async with pool(farm, subscription) as source:
+        member = await Member.join(farm, subscription)
+        another = await quiet(farm)
+        channel = await source.open_channel(PRINTER, TYPE, style=subscription.style)
+        await channel.send(b"page")
+        letter = ""
+        if what == "replay":
+            letter = await (await member.take(1))[0].bury("it burns")
+        operations: dict[str, Callable[[], Awaitable[object]]] = {
+            "join": lambda: Member.of(another, subscription),
+            "take": lambda: member.replica.take(10),
+            "replay": lambda: source.dead_letters.replay(PRINTER, letter),
+            "delete": lambda: source.pools.delete(POOL, PRINTER),
+        }
+        if what not in operations:
+            (taken,) = await member.take(1)
+            operations |= {
+                "finish": taken.done,
+                "hand back": taken.hand_back,
+                "bury": lambda: taken.bury("it burns"),
+            }
+        async with taken_by_another(farm, key_of_pool(farm, member, kind)):
+            await refused(farm, operations[what])
+        if what == "delete":
+            assert len(await source.pools.delete(POOL, PRINTER)) == 1
+            return
+        await member.replica.audit()  # what it did not get rid of it hands back
+        if what == "replay":
+            await source.dead_letters.replay(PRINTER, letter)
+        (found,) = await member.take(1)
+        assert found.notification.data == b"page", "it is there, and once"
+        assert await member.replica.take(10) == []
+        await found.done()
+
+
+@pytest.mark.parametrize("kind", ["streams", "stream", "room", "idle"])
+async def test_a_notification_is_not_half_sent_to_a_pool(farm: Farm, kind: str) -> None:
+    """The listener beside it does not get what the pool cannot be given."""
+    async with pool(farm, ALERTS) as source:
+        member = await Member.join(farm)
+        registration = await source.register(PRINTER, TYPE)
+        channel = await source.open_channel(PRINTER, TYPE)
+        async with taken_by_another(farm, key_of_pool(farm, member, kind)):
+            await refused(farm, lambda: channel.send(b"page"))
+        assert (await channel.send(b"page")).succeeded
+        assert await member.drain() == [b"page"]
+        assert getattr(await registration.fetch(PATIENCE), "data", None) == b"page"
+        assert registration.unread == 0, "it was sent once"
+
+
+@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alerts", "questions"])
+@pytest.mark.parametrize("kind", ["pools", "streams", "counts", "stream", "room"])
+async def test_a_pool_is_not_half_made(farm: Farm, kind: str, subscription: Subscription) -> None:
+    async with pool(farm, subscription) as source:
+        member = await Member.of(source, subscription)
+        await source.pools.delete(POOL, PRINTER)
+        async with taken_by_another(farm, key_of_pool(farm, member, kind)):
+            await refused(farm, lambda: source.pools.create(POOL, subscription))
+        assert await source.pools.create(POOL, subscription)
+
+
+@pytest.mark.parametrize("kind", ["channel", "log", "waiting", "streams"])
+async def test_a_dialog_is_not_half_carried_on(farm: Farm, kind: str) -> None:
+    async with pool(farm, QUESTIONS) as source:
+        first, second = [await Member.join(farm, QUESTIONS) for _ in range(2)]
+        channel = await farm.question(source)
+        await (await first.offer()).respond(b"yes")
+        await first.replica.leave()
+        keys = keys_of(farm)
+        of_channel = {"channel": keys.channel(channel.id), "log": keys.log(channel.id)}
+        key = of_channel.get(kind) or key_of_pool(farm, first, kind)
+        async with taken_by_another(farm, key):
+            await refused(farm, lambda: second.replica.take(1))
+        await second.replica.audit()
+        assert (await second.offer()).id == channel.id
+        assert (await channel.response(PATIENCE)).data == b"yes"
+
+
+async def test_facts_of_pools_are_not_read_from_foreign_keys(farm: Farm) -> None:
+    async with pool(farm, ALERTS) as source:
+        member = await Member.join(farm)
+        for kind in ("pools", "stream", "returned", "streams"):
+            async with taken_by_another(farm, key_of_pool(farm, member, kind)):
+                await refused(farm, lambda: source.pools.on_server(PRINTER))
+        async with taken_by_another(farm, keys_of(farm).dead):
+            await refused(farm, lambda: source.dead_letters.on_server(PRINTER))

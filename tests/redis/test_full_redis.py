@@ -11,12 +11,24 @@ from typing import Any
 
 import pytest
 
-from broker import BIDIRECTIONAL, Broker, Channel
+from broker import BIDIRECTIONAL, Broker, Channel, Subscription
 from broker.errors import RedisFull, SessionLapsed
 from broker.results import NO_LISTENERS, S_OK
 from tests.dump import unchanged
-from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
+from tests.farm import PATIENCE, PERMANENT, PRINTER, TYPE, Farm, RedisBackend
 from tests.proxy import Proxy
+from tests.redis.pooling import (
+    ALERTS,
+    POOL,
+    QUESTIONS,
+    SPRY,
+    Member,
+    counted,
+    end_pools,
+    facts,
+    pool,
+    send,
+)
 from tests.redis.scenes import (
     QUIET,
     BehindProxy,
@@ -222,7 +234,9 @@ async def test_the_dead_are_run_down_on_a_full_redis(server: RedisServer) -> Non
         cut_off(proxy)
         with full(server):
             await leases_pass(farm.client, 2, 0.4)
-            assert await survivor.run_down(PRINTER) == 2
+            await survivor.run_down(PRINTER)  # if its own sweep has not been there before
+            key = (await survivor.server(PRINTER)).keys.leases
+            assert await farm.client.zcard(key) == 1, "the two dead are buried"
             (left,) = await survivor.channels()
             assert await survivor.registrations() == []
         assert left.opened_by == "bob"
@@ -239,7 +253,7 @@ async def test_a_broker_that_goes_leaves_nothing_on_a_full_redis(
         await scene.listener.close()
     left = [key for key in await farm.keys() if await farm.client.ttl(key) < 0]
     ends = {key.rsplit(":", 1)[-1] for key in left}
-    assert ends <= {"meta", "opened", "grants", "servers"}
+    assert ends <= set(PERMANENT)
 
 
 async def test_listeners_that_take_empty_a_full_redis() -> None:
@@ -300,3 +314,189 @@ def cut_off(proxy: Proxy) -> None:
     """The processes behind the proxy are as good as dead."""
     proxy.refuse(True)
     proxy.cut()
+
+
+# Pools ------------------------------------------------------------------------------------------
+
+
+async def letter_of(member: Member) -> str:
+    """What it has next is a dead letter."""
+    return await (await member.take(1))[0].bury("it burns")  # type: ignore[no-any-return]
+
+
+async def test_a_pool_is_not_made_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
+    async with pool(farm) as source:
+        for make in (
+            lambda: source.pools.create(POOL, ALERTS),
+            lambda: Member.of(source, ALERTS),
+            lambda: Member.of(source, QUESTIONS),
+        ):
+            async with unchanged(farm.client, f"{farm.namespace}:*"):
+                with full(server), pytest.raises(RedisFull):
+                    await make()
+        assert await source.pools.create(POOL, ALERTS)
+
+
+async def test_a_pool_that_is_there_gets_no_replica_on_a_full_redis(
+    farm: Farm, server: RedisServer
+) -> None:
+    async with pool(farm, ALERTS) as source:
+        async with unchanged(farm.client, f"{farm.namespace}:*"):
+            with full(server), pytest.raises(RedisFull):
+                await Member.of(source, ALERTS)
+        await Member.of(source, ALERTS)
+
+
+async def test_a_send_to_a_pool_is_refused_whole(farm: Farm, server: RedisServer) -> None:
+    async with pool(farm, ALERTS) as source:
+        member = await Member.join(farm)
+        await member.is_idle()
+        channel = await source.open_channel(PRINTER, TYPE)
+        for body in (b"page", b"x" * 100_000):
+            async with unchanged(farm.client, f"{farm.namespace}:*"):
+                with full(server), pytest.raises(RedisFull):
+                    await channel.send(body)
+            assert await channel.send(body) == S_OK
+            assert await member.drain() == [body]
+            await member.is_idle()
+
+
+@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alert", "question"])
+async def test_what_is_put_aside_stays_in_hand_while_redis_is_full(
+    farm: Farm, server: RedisServer, subscription: Subscription
+) -> None:
+    async with pool(farm, subscription) as source:
+        member = await Member.join(farm, subscription)
+        channel = await source.open_channel(PRINTER, TYPE, style=subscription.style)
+        await channel.send(b"poison")
+        (taken,) = await member.take(1)
+        async with unchanged(farm.client, f"{farm.namespace}:*"):
+            with full(server), pytest.raises(RedisFull):
+                await taken.bury("it burns")
+        await counted(source, 0, 1, subscription.style)
+        with full(server):
+            await member.replica.audit()  # whoever is next gets it
+        letter = await letter_of(member)
+        async with unchanged(farm.client, f"{farm.namespace}:*"):
+            with full(server), pytest.raises(RedisFull):
+                await source.dead_letters.replay(PRINTER, letter)
+        await source.dead_letters.replay(PRINTER, letter)
+        assert [one.notification.data for one in await member.take(1)] == [b"poison"]
+
+
+async def test_letters_are_dropped_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
+    async with pool(farm, ALERTS) as source:
+        member = await Member.join(farm)
+        channel = await source.open_channel(PRINTER, TYPE)
+        await channel.send(b"poison")
+        letter = await letter_of(member)
+        with full(server):
+            await source.dead_letters.drop(PRINTER, letter)
+        assert await source.dead_letters.on_server(PRINTER) == []
+
+
+async def test_a_pool_is_served_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
+    async with pool(farm, ALERTS) as source:
+        first, second = await Member.join(farm), await Member.join(farm)
+        channel = await source.open_channel(PRINTER, TYPE)
+        bodies = [b"%d" % n for n in range(5)]
+        await send(channel, *bodies)
+        with full(server):
+            taken = await first.take(3)
+            await taken[0].done()
+            await taken[1].hand_back()
+            await first.replica.leave()
+            rest = await second.take(4)
+            assert sorted((one.notification.data, one.redelivered) for one in rest) == [
+                (b"1", True), (b"2", True), (b"3", False), (b"4", False),
+            ]  # fmt: skip
+            for one in rest:
+                await one.done()
+            await second.is_idle()
+        await counted(source, 0, 0)
+        await channel.send(b"more")
+        assert (await second.delivery()).notification.data == b"more"
+
+
+async def test_a_pools_dialogs_change_hands_on_a_full_redis(
+    farm: Farm, server: RedisServer
+) -> None:
+    async with pool(farm, QUESTIONS) as source:
+        first, second = [await Member.join(farm, QUESTIONS) for _ in range(2)]
+        channel = await farm.question(source)
+        await (await first.offer()).respond(b"yes")
+        assert (await channel.response(PATIENCE)).data == b"yes"
+        with full(server):
+            await first.replica.leave()
+            dialog = await second.offer()
+            assert dialog.id == channel.id
+        await channel.send(b"sure?")
+        await dialog.respond(b"yes")
+        assert (await dialog.follow_up(PATIENCE)).data == b"sure?"
+        await dialog.respond(b"quite")
+        assert (await channel.response(PATIENCE)).data == b"quite"
+
+
+async def test_a_pool_ends_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
+    async with pool(farm, ALERTS, QUESTIONS) as source:
+        questions = await Member.join(farm, QUESTIONS)
+        channel = await source.open_channel(PRINTER, TYPE)
+        await channel.send(b"page")
+        waiting = await farm.question(source)
+        await (await questions.offer()).respond(b"yes")
+        await questions.replica.leave()
+        with full(server):
+            ended = await source.pools.delete(POOL, PRINTER)
+            await is_released_to_source(waiting)
+        assert sorted(each.backlog for each in ended) == [1, 1]
+        assert await source.pools.on_server(PRINTER) == []
+
+
+async def is_released_to_source(channel: Channel) -> None:
+    """Its dialog waited for a replica, and now never gets one."""
+    assert (await channel.response(PATIENCE)).data == b"yes"
+    closing = await channel.wait_closed(PATIENCE)
+    assert closing is not None
+    assert closing.reason.is_release
+
+
+async def test_what_dead_replicas_held_is_handed_out_on_a_full_redis(server: RedisServer) -> None:
+    async with Proxy(HOST, server.port) as proxy, Farm(BehindProxy(server, proxy)) as farm:
+        options = SPRY | {"namespace": farm.namespace, "resync": 60.0}
+        async with Broker.connect(server.url, user="alice", **options) as survivor:
+            alerts = await Member.join(farm, **SPRY)
+            questions = await Member.join(farm, QUESTIONS, **SPRY)
+            channel = await survivor.open_channel(PRINTER, TYPE)
+            await send(channel, b"1", b"2")
+            dialog = await farm.question(survivor)
+            asked = await farm.question(survivor, b"and this?")
+            await alerts.take(1)
+            offer, _ = await questions.take(2)
+            await offer.respond(b"yes")
+            mine = [await Member.of(survivor, each) for each in (ALERTS, QUESTIONS)]
+            cut_off(proxy)
+            with full(server):
+                taken = await mine[0].take(2)
+                assert sorted((one.notification.data, one.redelivered) for one in taken) == [
+                    (b"1", True), (b"2", False),
+                ]  # fmt: skip
+                offers = await mine[1].take(2)
+                assert {one.id for one in offers} == {dialog.id, asked.id}
+                for one in taken:
+                    await one.done()
+            proxy.refuse(False)
+            await end_pools(survivor)
+
+
+async def test_replicas_empty_a_redis_that_a_pool_has_filled() -> None:
+    with RedisServer(maxmemory="6mb") as small:
+        async with Farm(RedisBackend(small)) as here, pool(here, ALERTS) as source:
+            channel = await source.open_channel(PRINTER, TYPE)
+            member = await Member.join(here)
+            sent = 0
+            while await fits(channel, b"x" * 10_000):
+                sent += 1
+            assert (await facts(source)).waiting == sent > 100
+            assert await member.drain() == [b"x" * 10_000] * sent
+            await until(lambda: fits(channel, b"again"))
+            assert await member.drain() == [b"again"]

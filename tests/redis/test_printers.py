@@ -31,6 +31,7 @@ from broker.errors import (
     ChannelAlreadyClosed,
     ContractViolation,
     InvalidArgument,
+    InvalidType,
     NotificationFailure,
     RegistrationEnded,
 )
@@ -52,6 +53,8 @@ async def release(registration: Registration[Any]) -> None:
     assert isinstance(found, Notification)
     assert (found.type, found.data, found.name) == (NOTIFICATION_RELEASE, None, NAME)
     assert found.is_release
+    with pytest.raises(InvalidType, match=r"RELEASE \(its printer was deleted\): ask"):
+        _ = found.payload
 
 
 async def ended(registration: Registration[Any]) -> None:

@@ -21,6 +21,7 @@ from broker.errors import (
     TympanError,
 )
 from broker.results import NO_LISTENERS, S_OK
+from tests.conformance.actors import die
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
 from tests.redis.scenes import BRISK, Scene, anew, heard, is_released, leases_pass, stand, until
 from tests.servers import RedisServer
@@ -236,8 +237,16 @@ async def test_a_redis_that_was_emptied_ends_everything(
     for end in (scene.used, scene.fresh, scene.asked, scene.answered, scene.question, scene.owned):
         await is_released(end)
     for send in (scene.used.send, scene.answered.send, scene.owned.respond):
-        with pytest.raises(ChannelAlreadyClosed):
+        with pytest.raises(ChannelAlreadyClosed, match="Redis forgot"):
             await send(b"late")
+
+
+async def test_what_ended_with_its_other_end_says_so(farm: Farm) -> None:
+    scene = await Scene.set(farm, **BRISK)
+    await die(farm, scene.source)
+    await is_released(scene.owned)
+    with pytest.raises(ChannelAlreadyClosed, match="its other end is gone"):
+        await scene.owned.follow_up(0)
 
 
 async def test_after_redis_was_emptied_listeners_hear_again(

@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 
-from broker import ALL_USERS, BIDIRECTIONAL, Broker, Registration, Right, RightsSource, Style
+from broker import (
+    ALL_USERS,
+    BIDIRECTIONAL,
+    Broker,
+    Registration,
+    Replica,
+    ReplicaListener,
+    Right,
+    RightsSource,
+    Style,
+    Subscription,
+    TympanError,
+)
 from broker.errors import (
     AccessDenied,
     InvalidArgument,
@@ -94,6 +106,25 @@ async def test_it_is_asked_about_the_name_itself(farm: Farm) -> None:
     await register(broker, SERVER, printers=True)
     with pytest.raises(AccessDenied):
         await register(broker, PRINTER)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "strict"),
+    [
+        (SERVER, "SERVER_ACCESS_ADMINISTER", False),
+        (PRINTER, "PRINTER_ACCESS_ADMINISTER", False),
+        (SERVER, "SERVER_ALL_ACCESS", True),
+    ],
+)
+async def test_a_denial_names_the_mask_that_it_misses(
+    farm: Farm, name: str, missing: str, strict: bool
+) -> None:
+    """One that gives a printer's right on a server is told which the server has."""
+    other = Right.SERVER_ACCESS_ADMINISTER if name == PRINTER else Right.PRINTER_ACCESS_ADMINISTER
+    for source in (None, Directory(("carol", name, other))):
+        broker = await farm.broker("carol", rights=source, strict_rights=strict)
+        with pytest.raises(AccessDenied, match=rf"lacks the right '[a-z]+' \({missing}\) on"):
+            await register(broker, name)
 
 
 async def test_strict_rights_ask_it_for_the_whole_mask(farm: Farm) -> None:
@@ -364,3 +395,22 @@ async def test_a_revocation_whose_author_died_halfway_is_finished(farm: Farm) ->
         return await broker.registrations() == []
 
     await eventually(is_gone, "its end in Redis")
+
+
+async def test_a_pool_ends_with_the_right_that_a_source_took_back(real_farm: Farm) -> None:
+    source = administers()
+    broker = await real_farm.broker("carol", rights=source, **SHORT)
+    told: list[TympanError] = []
+
+    class Told(ReplicaListener):
+        def ended(self, replica: Replica[Any], cause: TympanError) -> None:  # noqa: ARG002
+            told.append(cause)
+
+    wish = Subscription(PRINTER, TYPE, "carol", user_filter=ALL_USERS)
+    await broker.pools.join("desk", wish, Told())
+    await source.asked_again()
+    assert len(await broker.pools.on_server(PRINTER)) == 1
+    source.grants.clear()
+    await eventually(lambda: bool(told), "the end of the pool")
+    assert isinstance(told[0], AccessDenied)
+    assert await broker.pools.on_server(PRINTER) == []

@@ -58,6 +58,8 @@ class SentinelBackend:
     def broker(self, **options: Any) -> Broker:
         return Broker.connect(self.watched.url, **options)
 
+    direct = broker
+
     def client(self) -> redis.asyncio.Redis:
         client: redis.asyncio.Redis = self.finder.master_for(
             MASTER_NAME, password="secret", protocol=2

@@ -15,13 +15,19 @@ SHARED = [name for name in FILES if name.startswith(lua_source.SHARED)]
 
 READS = frozenset(
     {
-        "EXISTS", "HEXISTS", "HGET", "HLEN", "HMGET", "SCARD", "TIME", "TYPE", "XLEN", "ZCARD",
-        "ZCOUNT", "ZRANGEBYSCORE", "ZSCORE",
+        "EXISTS", "HEXISTS", "HGET", "HLEN", "HMGET", "SCARD", "SISMEMBER", "SRANDMEMBER", "TIME",
+        "TYPE", "XLEN", "XPENDING", "XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
+        "ZSCORE",
     }
 )  # fmt: skip
 SEVERAL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS"})
 KEY_AT = {"XGROUP": 2}
 """Where the key stands among a command's words, if not first."""
+KEY_BEHIND = {"XREADGROUP": "'STREAMS'"}
+"""The word behind which it stands."""
+POPPED = "redis . call ( 'ZPOPMIN' , idle ) [ 1 ]"
+"""What a bell may ring at beside keys. Members of `idle` are the inboxes of replicas that wait for
+work; which of them is woken only the script knows. It is a channel, and no key is touched by it."""
 
 
 NOTHING = Function("", [], Block(), ())
@@ -167,12 +173,15 @@ def types_of_keys() -> dict[str, str]:
 
 def key_arguments(call: Call, key_parameters: dict[str, set[int]]) -> list[Tokens]:
     """The arguments of a call that stand where a key must."""
-    if call.function == "redis.pcall":
+    if call.function == "redis.pcall" and not call.command:
         return call.arguments[1:2]
-    if call.function == "redis.call":
+    if call.function in ("redis.call", "redis.pcall"):
         if call.command == "TIME":
             return []
         at = KEY_AT.get(call.command, 1)
+        if call.command in KEY_BEHIND:
+            words = [lua_source.written(argument) for argument in call.arguments]
+            at = words.index(KEY_BEHIND[call.command]) + 1
         return call.arguments[at:] if call.command in SEVERAL_KEYS else call.arguments[at : at + 1]
     positions = key_parameters.get(call.function, set())
     return [argument for i, argument in enumerate(call.arguments) if i in positions]
@@ -194,11 +203,16 @@ def made_up_keys(text: str, known: dict[str, Function]) -> list[str]:
     scope = Scope(lua_source.parse(text), known)
     return [
         f"line {call.line}{function}: {call.function} of {lua_source.written(argument)!r}"
-        for function, keys, part in scope.parts()
+        for function, keys, channels, part in scope.parts()
         for call in lua_source.calls(part)
         for argument in key_arguments(call, scope.key_parameters)
-        if not is_key(argument, keys, scope.tables)
+        if not is_key(argument, keys | (channels if is_bell(call) else set()), scope.tables)
     ]
+
+
+def is_bell(call: Call) -> bool:
+    """Whether a call rings: the command is the one that the server's own record names."""
+    return call.function == "redis.pcall" and lua_source.written(call.arguments[0]) == "bell"
 
 
 class Scope:
@@ -213,13 +227,15 @@ class Scope:
         self._find_tables()
         self._find_key_parameters()
 
-    def parts(self) -> Iterator[tuple[str, set[str], Tokens]]:
-        """The script itself, then each function that stands in this file, with its keys."""
+    def parts(self) -> Iterator[tuple[str, set[str], set[str], Tokens]]:
+        """The script itself, then each function of this file: its keys, channels beside them."""
         own = [made for made in self.block.statements if isinstance(made, Function)]
         inside = {id(token) for made in own for token in made.tokens}
-        yield "", self.keys, [t for t in all_tokens(self.block) if id(t) not in inside]
+        rest = [t for t in all_tokens(self.block) if id(t) not in inside]
+        yield "", self.keys, popped(self.block, self.keys), rest
         for made in own:
-            yield f" ({made.name})", self.keys | self._keys_of(made), made.tokens
+            keys = self.keys | self._keys_of(made)
+            yield f" ({made.name})", keys, popped(made.body, keys), made.tokens
 
     def _bound(self, block: Block) -> set[str]:
         """Names bound from KEYS. One that is ever bound to anything else is no key."""
@@ -271,6 +287,18 @@ class Scope:
             for target in targets
         }
         return (given - assigned) | self._bound(made.body)
+
+
+def popped(block: Block, keys: set[str]) -> set[str]:
+    """Names that stand for a member of `idle` and, in all of a block, for nothing else."""
+    members: set[str] = set()
+    others: set[str] = set()
+    for targets, values in assignments(block):
+        for i, target in enumerate(targets):
+            value = lua_source.written(values[i]) if i < len(values) else ""
+            is_popped = value == POPPED and "idle" in keys
+            (members if is_popped else others).add(lua_source.written(target))
+    return members - others
 
 
 def all_tokens(block: Block) -> list[Token]:
@@ -325,7 +353,8 @@ def _first_of_statement(
 def _first_of_calls(part: Tokens, known: dict[str, Function]) -> tuple[set[str], bool]:
     found: set[str] = set()
     for call in lua_source.calls(part):
-        if call.function == "redis.call" and call.command not in READS:
+        touches = call.function in ("redis.call", "redis.pcall") and call.command
+        if touches and call.command not in READS:
             return found | {call.command}, True
         if call.function in known:
             inner, surely = first_writes(known[call.function].body, known)

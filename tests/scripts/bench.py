@@ -7,14 +7,15 @@ runs under the session that is named, and answers with its words.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Style, _calls, _scripts
 from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._keys import Keys, channel_audiences, subject
-from broker._plan import RegistrationPlan
+from broker._plan import PoolPlan, RegistrationPlan
 from broker._room import Take
 from broker._scripts import Call
 from broker._server import Server
@@ -25,8 +26,11 @@ from tests.farm import SERVER, TYPE, Farm
 
 QUIET: dict[str, Any] = {"lease": 60.0, "resync": 60.0}
 KEEP = 60_000
+KEEP_POOLED = 90_000
 LONG_AGO = 1.0
 """A deadline that has passed, in ms of Redis time."""
+LATER = 10**13
+"""Ms from now, some three hundred years."""
 NAME = Name.parse(SERVER)
 ALICE, BOB = "alice", "bob"
 BOARD, ADMINISTRATORS = "|T|bi|=alice", "|T|bi|+"
@@ -74,16 +78,20 @@ class Bench:
 
     async def ask(
         self, who: Server, call: Call, *, session: str | None = None, epoch: str | None = None
-    ) -> list[str]:
-        """Run a script as this process, or under another session or epoch: the words."""
+    ) -> list[Any]:
+        """Run a script as this process, or under another session or epoch: the words.
+
+        What is a list in the answer stays one.
+        """
         lead = (epoch or who.epoch, session or who.session)
         reply = await who.link.run(call, () if call.script is _scripts.HELLO else lead)
-        return ["" if part is None else self.named(_text(part)) for part in reply]
+        return [_named(self.named, _text(part)) for part in reply]
 
     def named(self, text: str) -> str:
         """With names in the place of what differs from run to run."""
         for name in ("source", "listener", "other"):
             text = text.replace(getattr(self, name).session, f"<{name}>")
+        text = re.sub(r"~(\w+)\.[0-9a-f]{8}", r"~\1", text)
         return text.replace(str(TYPE), "T").replace(self.source.epoch, "E")
 
     def changes(self, before: Dump, after: Dump) -> Changes:
@@ -108,7 +116,7 @@ class Bench:
         await self.ask(who, call)
         return self.changes(before, await self.dump())
 
-    async def refuses(self, who: Server, call: Call, **as_: str) -> list[str]:
+    async def refuses(self, who: Server, call: Call, **as_: str) -> list[Any]:
         """Run a script that must change nothing: its words."""
         before = await self.dump()
         answer = await self.ask(who, call, **as_)
@@ -135,10 +143,17 @@ class Bench:
 
     # Channels ------------------------------------------------------------------------------------
 
-    def route(self, channel: str = "c", user: str = ALICE, style: Style = BIDIRECTIONAL) -> Route:
+    def route(
+        self,
+        channel: str = "c",
+        user: str = ALICE,
+        style: Style = BIDIRECTIONAL,
+        pools: Sequence[PoolPlan] = (),
+        listed: str = "0",
+    ) -> Route:
         """Where its notifications go."""
         audiences = channel_audiences(NAME, TYPE, style, user)
-        return Route.of(self.keys, channel, "", user, audiences)
+        return Route.of(self.keys, channel, "", user, audiences, pools, listed)
 
     def open(
         self,
@@ -154,12 +169,25 @@ class Bench:
             "spooler", right, 1, limit,
         )  # fmt: skip
 
-    def offer(self, op: int = 1, sent: Stowed | None = None, channel: str = "c") -> Call:
-        return _calls.offer(self.keys, self.route(channel), op, sent or body())
+    def offer(
+        self, op: int = 1, sent: Stowed | None = None, channel: str = "c", *, trace: str = ""
+    ) -> Call:
+        return _calls.offer(self.keys, self.route(channel), op, sent or body(), trace)
 
-    def uni_send(self, op: int = 1, sent: Stowed | None = None, *, lossless: bool = False) -> Call:
-        route = self.route(style=UNIDIRECTIONAL)
-        return _calls.uni_send(self.keys, route, op, sent or body(), lossless=lossless)
+    def uni_send(
+        self,
+        op: int = 1,
+        sent: Stowed | None = None,
+        *,
+        lossless: bool = False,
+        trace: str = "",
+        pools: Sequence[PoolPlan] = (),
+        listed: str = "0",
+    ) -> Call:
+        route = self.route(style=UNIDIRECTIONAL, pools=pools, listed=listed)
+        return _calls.uni_send(
+            self.keys, route, op, sent or body(), trace, KEEP_POOLED, lossless=lossless
+        )
 
     def follow_up(
         self,
@@ -168,10 +196,11 @@ class Bench:
         *,
         token: str | None = None,
         listening: str | None = None,
+        trace: str = "",
     ) -> Call:
         token = f"{self.source.epoch}:r" if token is None else token
         listening = self.listener.session if listening is None else listening
-        return _calls.follow_up(self.keys, "c", op, token, listening, sent or body())
+        return _calls.follow_up(self.keys, "c", op, token, listening, sent or body(), trace)
 
     def source_close(
         self,
@@ -203,9 +232,18 @@ class Bench:
         return Handle(registration, user, session, self.source.session, self.route(), asked)
 
     def respond(
-        self, op: int = 1, sent: Stowed | None = None, handle: Handle | None = None
+        self,
+        op: int = 1,
+        sent: Stowed | None = None,
+        handle: Handle | None = None,
+        *,
+        trace: str = "",
+        ends_turn: bool = False,
     ) -> Call:
-        return _calls.respond(self.keys, handle or self.handle(), op, KEEP, sent or body("!"))
+        return _calls.respond(
+            self.keys, handle or self.handle(), op, KEEP, sent or body("!"), trace,
+            ends_turn=ends_turn,
+        )  # fmt: skip
 
     def listener_close(
         self,
@@ -329,7 +367,11 @@ class Bench:
         await self.done((self.source, self.follow_up()))
 
 
-def _text(part: Any) -> str:
+def _text(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_text(one) for one in part]
+    if part is None:
+        return ""
     return part.decode() if isinstance(part, bytes) else str(part)
 
 
@@ -360,7 +402,8 @@ def changes(before: Dump, after: Dump) -> Changes:
             continue
         kind, new, expires = after[key]
         _, old, did_expire = before.get(key, (kind, None, False))
-        found[key] = _leases(old, new) if key == "leases" else _COMPARE[kind](old, new)
+        compare = _BY_TIME.get(key.split(":")[0], _COMPARE[kind])
+        found[key] = compare(old, new)
         if not found[key] and expires == did_expire:
             del found[key]
         elif expires != did_expire:
@@ -380,9 +423,8 @@ def _fields(old: Mapping[bytes, bytes] | None, new: Mapping[bytes, bytes]) -> di
 
 def _value(name: str, value: bytes) -> str:
     if value.startswith(b"{"):
-        return json.dumps(
-            {key: "now" if key == "since" else v for key, v in json.loads(value).items()}
-        )
+        record = {key: "now" if key == "since" else v for key, v in json.loads(value).items()}
+        return json.dumps(record, sort_keys=True)
     return "now" if name == "at" else value.decode()
 
 
@@ -407,8 +449,17 @@ def _leases(old: list[Any] | None, new: list[Any]) -> dict[str, Any]:
     )
 
 
+def _returned(old: list[Any] | None, new: list[Any]) -> dict[str, Any]:
+    def word(score: float) -> bytes:
+        return b"later" if score > LATER else b"due"
+
+    return _fields(
+        {name: word(score) for name, score in old or []}, {name: word(score) for name, score in new}
+    )
+
+
 def _entries(old: Any, new: Any) -> dict[str, Any]:
-    (old_entries, old_groups), (entries, groups) = old or ([], []), new
+    (old_entries, old_groups, before), (entries, groups, after) = old or ([], [], []), new
     known = {id_ for id_, _ in old_entries}
     left = {id_ for id_, _ in entries}
     changed: dict[str, Any] = {}
@@ -423,13 +474,33 @@ def _entries(old: Any, new: Any) -> dict[str, Any]:
         changed["removed"] = len(known - left)
     if old_groups != groups:
         changed["groups"] = {name.decode(): id_.decode() for name, id_ in groups}
+    for what, held in (("consumers", _consumers), ("pending", _pending)):
+        if held(before) != held(after):
+            changed[what] = held(after)
     return changed
+
+
+def _consumers(in_hand: list[Any]) -> dict[str, bool]:
+    return {name.decode(): True for _, consumers, _ in in_hand for name in consumers}
+
+
+def _pending(in_hand: list[Any]) -> dict[str, str]:
+    """Who has an entry in hand, and how often it was delivered; behind the entry the group."""
+    return {
+        f"{id_.decode()} {group.decode()}": f"{name.decode()} {times}"
+        for group, _, pending in in_hand
+        for id_, name, times in pending
+    }
 
 
 def _plain(_: Any, new: bytes) -> dict[str, Any]:
     return {"value": new.decode()}
 
 
+_BY_TIME: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "leases": _leases,
+    "returned": _returned,
+}
 _COMPARE: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     "hash": _fields,
     "set": _members,

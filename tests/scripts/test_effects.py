@@ -42,7 +42,7 @@ async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
     assert int(epoch) >= int(bench.source.epoch), "it begins now"
     assert changes == {
         "meta": {
-            "layout": "1", "grace": "1000", "bell": "PUBLISH", "floor": "0",
+            "layout": "2", "grace": "1000", "bell": "PUBLISH", "floor": "0",
             "run": meta[b"run"].decode(),
         },
         "leases": {"new": "alive"},
@@ -55,7 +55,7 @@ async def test_the_first_hello_says_how_bells_ring(bench: Bench, bell: str) -> N
     await bench.clear()
     for mine in (bell, "PUBLISH", "SPUBLISH"):
         answer = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000, mine))
-        assert answer[-1] == bell
+        assert answer[2] == bell
 
 
 async def test_hello_keeps_what_somebody_set(bench: Bench) -> None:
@@ -67,7 +67,8 @@ async def test_hello_keeps_what_somebody_set(bench: Bench) -> None:
 
 async def test_hello_to_another_redis_process_raises_the_epoch(bench: Bench) -> None:
     await bench.farm.client.hset(bench.keys.meta, "run", "another")
-    word, epoch, _ = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
+    call = _calls.hello(bench.keys, "new", 1000, "PUBLISH")
+    word, epoch, *_ = await bench.ask(bench.source, call)
     assert word == "OK"
     assert int(epoch) > int(bench.source.epoch)
     assert await bench.farm.client.hget(bench.keys.meta, "epoch") == epoch.encode()
@@ -92,7 +93,19 @@ async def test_renew_keeps_what_is_unread(bench: Bench) -> None:
     await bench.answered()
     unread = f"{bench.source.epoch}-1"
     call = _calls.renew(bench.keys, bench.source.session, 60_000, unread)
-    assert await bench.refuses(bench.source, call) == ["OK"]
+    assert (await bench.refuses(bench.source, call))[0] == "OK"
+
+
+async def test_renew_says_what_time_it_is_in_redis(bench: Bench) -> None:
+    call = _calls.renew(bench.keys, bench.source.session, 60_000, "0-1")
+    times = []
+    for _ in range(2):
+        seconds, microseconds = await bench.farm.client.time()
+        times.append(seconds * 1000 + microseconds // 1000)
+        word, now = await bench.ask(bench.source, call)
+        assert word == "OK"
+        times.append(int(now))
+    assert times == sorted(times), "each answer between two looks at the clock"
 
 
 async def test_sweep_marks_the_late_as_dead_for_good(bench: Bench) -> None:

@@ -87,7 +87,7 @@ async def test_respond_acquires_and_tells_the_source(bench: Bench) -> None:
     assert await bench.does(bench.listener, bench.respond()) == {
         "channel:c": {"state": "answered", "op:r": "1", "word:r": "OK", **ACQUIRED},
         "channel:c:log": {
-            "added": [{"event": "response", "by": "alice", "at": "now", "body": "!"}]
+            "added": [{"event": "response", "by": "alice", "at": "now", "turn": "", "body": "!"}]
         },
         "held:<listener>": {"dialog:c:r": True},
         "streams": {BOARD: "2", ADMINISTRATORS: None, "to:<source>": "1"},

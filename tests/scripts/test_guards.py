@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from broker import UNIDIRECTIONAL, _calls
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, _calls
 from broker._scripts import HELLO, SCRIPTS, Call
 from broker._server import Server
 from tests.scripts.bench import Bench, body
+from tests.scripts.desk import Desk
 
 Ready = Callable[[Bench], Awaitable[tuple[Server, Call]]]
 
@@ -104,6 +105,60 @@ async def ready_to_unregister(bench: Bench) -> tuple[Server, Call]:
 async def ready_to_take(bench: Bench) -> tuple[Server, Call]:
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL)))
     return bench.listener, bench.take(2, 1)
+
+
+async def ready_to_create_pool(bench: Bench) -> tuple[Server, Call]:
+    return bench.listener, Desk(bench).create()
+
+
+async def ready_to_delete_pool(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).made()
+    return bench.other, Desk(bench).delete()
+
+
+async def ready_to_join(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).made()
+    return bench.other, Desk(bench).join(bench.other)
+
+
+async def ready_to_fetch(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).collected()
+    return bench.listener, Desk(bench).fetch()
+
+
+async def ready_to_finish(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).in_hand()
+    return bench.listener, Desk(bench).finish()
+
+
+async def ready_to_hand_back(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).in_hand()
+    return bench.listener, Desk(bench).hand_back()
+
+
+async def ready_to_disown(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).in_hand()
+    return bench.listener, Desk(bench).disown()
+
+
+async def ready_to_orphan(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench, BIDIRECTIONAL).carried()
+    return bench.listener, Desk(bench, BIDIRECTIONAL).orphan()
+
+
+async def ready_to_adopt(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench, BIDIRECTIONAL).waiting()
+    return bench.other, Desk(bench, BIDIRECTIONAL).adopt()
+
+
+async def ready_to_dead_letter(bench: Bench) -> tuple[Server, Call]:
+    await Desk(bench).in_hand()
+    return bench.listener, Desk(bench).dead_letter(Desk(bench).place())
+
+
+async def ready_to_replay(bench: Bench) -> tuple[Server, Call]:
+    letter = await Desk(bench).buried()
+    return bench.other, Desk(bench).replay(letter)
 
 
 READY: dict[str, Ready] = {
@@ -236,10 +291,10 @@ async def test_the_late_cannot_say_hello_again(bench: Bench) -> None:
 
 async def test_the_living_may_say_hello_again(bench: Bench) -> None:
     again = hello(bench, bench.source.session)
-    assert await bench.refuses(bench.source, again) == ["OK", "E", "PUBLISH"]
+    assert await bench.refuses(bench.source, again) == ["OK", "E", "PUBLISH", "0"]
     await bench.farm.client.zadd(bench.keys.leases, {bench.source.session: 1})
     answer = await bench.ask(bench.source, again)
-    assert answer == ["OK", "E", "PUBLISH"], "no lease time has passed yet"
+    assert answer == ["OK", "E", "PUBLISH", "0"], "no lease time has passed yet"
 
 
 # Registrations ---------------------------------------------------------------------------------

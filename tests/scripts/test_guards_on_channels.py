@@ -165,6 +165,9 @@ async def test_respond_after_a_decline_is_none(bench: Bench) -> None:
     await bench.offered()
     await bench.done((bench.listener, bench.listener_close()))
     assert await bench.refuses(bench.listener, bench.respond(2)) == ["DECLINED"]
+    assert await bench.refuses(bench.listener, bench.respond(1)) == ["DECLINED"], (
+        "that was no answer"
+    )
 
 
 # The source closes -----------------------------------------------------------------------------
@@ -348,7 +351,8 @@ async def test_a_loser_closes_once_and_releases_once(bench: Bench) -> None:
 async def test_a_loser_that_released_may_not_release_again(bench: Bench) -> None:
     await bench.answered()
     late = bench.handle("late", bench.other.session, user=BOB)
-    await bench.done((bench.other, bench.listener_close(1, "release", handle=late)))
+    answer = await bench.ask(bench.other, bench.listener_close(1, "release", handle=late))
+    assert answer == ["RELEASED", "alice"]
     release = bench.listener_close(2, "release", handle=late)
     assert await bench.refuses(bench.other, release) == ["VIOLATION"]
 

@@ -22,6 +22,7 @@ from tests.scripts.analysis import (
     NOTHING,
     first_writes,
     functions_of,
+    is_bell,
     key_arguments,
     made_up_keys,
     types_of_keys,
@@ -31,17 +32,19 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "HGET": "hash", "HMGET": "hash", "HEXISTS": "hash", "HLEN": "hash",
     "HSET": "hash", "HSETNX": "hash", "HINCRBY": "hash", "HDEL": "hash",
-    "SADD": "set", "SREM": "set", "SCARD": "set",
-    "ZADD": "zset", "ZREM": "zset", "ZSCORE": "zset", "ZCARD": "zset", "ZCOUNT": "zset",
-    "ZRANGEBYSCORE": "zset",
-    "XADD": "stream", "XDEL": "stream", "XTRIM": "stream", "XLEN": "stream", "XGROUP": "stream",
+    "SADD": "set", "SREM": "set", "SCARD": "set", "SISMEMBER": "set", "SRANDMEMBER": "set",
+    "ZADD": "zset", "ZREM": "zset", "ZINCRBY": "zset", "ZPOPMIN": "zset", "ZSCORE": "zset",
+    "ZCARD": "zset", "ZCOUNT": "zset", "ZRANGE": "zset", "ZRANGEBYSCORE": "zset",
+    "XADD": "stream", "XDEL": "stream", "XTRIM": "stream", "XLEN": "stream", "XRANGE": "stream",
+    "XGROUP": "stream", "XREADGROUP": "stream", "XPENDING": "stream", "XCLAIM": "stream",
+    "XACK": "stream",
     "INCR": "string",
     "DEL": "", "UNLINK": "", "EXISTS": "", "PEXPIRE": "", "PERSIST": "", "TYPE": "",
 }  # fmt: skip
 """What the scripts may do in Redis, and to which type of key; empty for any type."""
-ADDING = frozenset({"HSET", "HSETNX", "INCR"})
+ADDING = frozenset({"HSET", "HSETNX", "INCR", "SADD", "XADD", "ZADD"})
 """Refused by a full Redis before anything happened: as first writes, they undo all or nothing."""
-FREEING = frozenset({"DEL", "HDEL", "SREM", "UNLINK", "XDEL", "XTRIM", "ZREM"})
+FREEING = frozenset({"DEL", "HDEL", "SREM", "UNLINK", "XACK", "XDEL", "XTRIM", "ZREM"})
 """Done even by a full Redis; once one was done, whatever follows in the script is done too."""
 FIRST_WRITES = {
     "hello": ADDING,
@@ -51,6 +54,10 @@ FIRST_WRITES = {
     "uni_send": ADDING,
     "follow_up": ADDING,
     "respond": ADDING,
+    "create_pool": ADDING,
+    "join": ADDING,
+    "dead_letter": ADDING,
+    "replay": ADDING,
     "grant": ADDING | FREEING,
     "renew": FREEING,
     "sweep": FREEING,
@@ -61,10 +68,17 @@ FIRST_WRITES = {
     "listener_close": FREEING,
     "server_close": FREEING,
     "delete_printer": FREEING,
+    "delete_pool": FREEING,
+    "fetch": FREEING,
+    "finish": FREEING,
+    "hand_back": FREEING,
+    "disown": FREEING,
+    "orphan": FREEING,
+    "adopt": FREEING,
     "confirm": frozenset[str](),
 }
 """How each script's writes begin. A full Redis must go on renewing, taking, closing, sweeping and
-burying, or it could never be emptied."""
+burying, or it could never be emptied; and its pools must go on being served, and change hands."""
 
 PLACES = {
     "channel": "{s}:channel:<id>",
@@ -77,9 +91,16 @@ PLACES = {
     "owner_inbox": "{s}:to:<session>",
     "body": "{s}:body:<id>",
     "asked": "{s}:body:<id>",
+    "stream": "{s}:stream:",
     "stream*": "{s}:stream:",
     "board*": "{s}:stream:",
+    "room": "{s}:room:",
     "room*": "{s}:room:",
+    "idle": "{s}:idle:<pool>",
+    "idle*": "{s}:idle:<pool>",
+    "waiting": "{s}:held:<pool>",
+    "returned": "{s}:returned:",
+    "returned*": "{s}:returned:",
 }
 """Names of KEYS that are not called as their key is, and how its pattern begins."""
 
@@ -88,6 +109,12 @@ every_script = pytest.mark.parametrize("name", ENTRIES)
 
 
 # Keys --------------------------------------------------------------------------------------------
+
+
+HEAD = (
+    "local channel, streams, inbox, idle = unpack(KEYS, 1, 4)\n"
+    "local bell, id = unpack(ARGV, 1, 2)\n"
+)
 
 
 @every_file
@@ -110,21 +137,43 @@ def test_no_script_makes_up_a_key(name: str) -> None:
         "local rows = { { KEYS[1], 'a' }, { 'b', 'a' } }\nredis.call('HLEN', rows[1])",
         "for _, row in ipairs(rows) do redis.call('HLEN', row[1]) end",
         "redis.pcall(bell, 'bell:' .. id, '')",
+        "redis.pcall('XPENDING', id, 'group')",
+        "redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', id, '>')",
+        "local woken = redis.call('ZPOPMIN', streams)[1]\nredis.pcall(bell, woken, '')",
+        "local woken = redis.call('ZPOPMIN', idle)[2]\nredis.pcall(bell, woken, '')",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nredis.pcall(bell, woken .. 'x', '')",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nwoken = id\nredis.pcall(bell, woken, '')",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nredis.call('DEL', woken)",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nredis.pcall('XPENDING', woken, 'group')",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nring(bell, woken, id, {})",
+        "idle = id\nlocal woken = redis.call('ZPOPMIN', idle)[1]\nredis.pcall(bell, woken, '')",
     ],
 )
 def test_a_key_that_is_made_up_is_noticed(line: str) -> None:
     """The control of the test above."""
-    head = (
-        "local channel, streams, inbox = unpack(KEYS, 1, 3)\nlocal bell, id = unpack(ARGV, 1, 2)\n"
-    )
-    assert made_up_keys(head + line, functions_of("respond"))
+    assert made_up_keys(HEAD + line, functions_of("respond"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "redis.pcall(bell, streams, '')",
+        "redis.pcall('XPENDING', streams, 'group')",
+        "redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', streams, '>')",
+        "local woken = redis.call('ZPOPMIN', idle)[1]\nredis.pcall(bell, woken, '')",
+    ],
+)
+def test_a_key_that_was_given_is_none_that_is_made_up(line: str) -> None:
+    assert made_up_keys(HEAD + line, functions_of("respond")) == []
 
 
 @every_file
 def test_only_known_commands_touch_redis_and_each_its_type_of_key(name: str) -> None:
     types = types_of_keys()
     for call in lua_source.calls(lua_source.tokens(lua_source.text_of(name))):
-        if call.function != "redis.call" or call.command == "TIME":
+        if call.function not in ("redis.call", "redis.pcall") or call.command == "TIME":
+            continue
+        if is_bell(call):
             continue
         assert call.command in COMMANDS, (
             f"line {call.line}: {lua_source.written(call.arguments[0])}"
@@ -187,14 +236,19 @@ def test_every_key_that_is_made_is_in_the_catalogue() -> None:
     single = (
         keys.meta, keys.leases, keys.streams, keys.opened, keys.channels, keys.grants, keys.counts,
         keys.registrations, keys.stream(audience), keys.room(audience), keys.channel("c"),
-        keys.log("c"), keys.inbox("s"), keys.held("s"), keys.body("b"),
+        keys.log("c"), keys.inbox("s"), keys.held("s"), keys.body("b"), keys.pools, keys.dead,
+        keys.idle("~p.1"), keys.returned("~p.1", audience), keys.held("~p.1"),
     )  # fmt: skip
     prefix = "farm:{print01}"
     patterns = [
         re.escape(fact.pattern.replace("{s}", prefix).replace("<namespace>", "farm"))
         for fact in _keys.CATALOGUE
     ]
-    expressions = [re.compile(re.sub(r"<\w+>", "[^:]+", pattern)) for pattern in patterns]
+    parts = {"<pool>": "~[^:|]+", "<session>": "[^:~][^:]*"}
+    expressions = [
+        re.compile(re.sub(r"<\w+>", lambda found: parts.get(found[0], "[^:]+"), pattern))
+        for pattern in patterns
+    ]
     made = {key: [e.pattern for e in expressions if e.fullmatch(key)] for key in single}
     assert all(len(found) == 1 for found in made.values()), made
     assert len(single) + 1 == len(_keys.CATALOGUE), "beside them only the directory of servers"

@@ -85,6 +85,7 @@ def test_the_report_fits_its_width_and_names_every_rule(width: int) -> None:
     lines = list(Tally().lines(width))
     assert max(map(len, lines)) <= width
     assert {line.split()[0] for line in lines if line} >= {f"R{number}" for number in RULES}
+    assert ("Not in this release" in lines) is bool(LATER), "no heading stands over nothing"
 
 
 PROBES = """

@@ -371,6 +371,13 @@ def test_sizes(number: float, text: str) -> None:
     assert size(number) == text
 
 
+def test_what_a_replica_lacks_of_replicas_is_no_matter_now() -> None:
+    """By the book it is configured as its primary is, whose place it may take."""
+    node = replace(GOOD, is_primary=False, primary="r:1", replicas=(), good_replicas=0)
+    found = diagnose(farm(GOOD, node, way=CLUSTERED), SETTINGS)
+    assert bad(found) == []
+
+
 # The way ----------------------------------------------------------------------------------------
 
 REMOTE = Way(is_local=False, has_password=True)
@@ -422,6 +429,27 @@ def test_way(facts: FarmFacts, check: Check, severity: Severity) -> None:
     assert found.mend or found.advice or found.severity is UNKNOWN
 
 
+NOTHING = {Task.SOURCE: "scripts", Task.LISTENER: "scripts"}
+
+
+def test_a_credential_that_may_do_nothing_is_widened_only_where_that_was_asked_for() -> None:
+    facts = farm(credentials=(CredentialFacts(server="print02", lacks=NOTHING),), is_named=True)
+    (named,) = bad(diagnose(facts, SETTINGS))
+    (known,) = bad(diagnose(replace(facts, is_named=False), SETTINGS))
+    assert named.mend
+    assert known.mend == ()
+    assert r"tympan doctor '\\print02'" in known.advice
+
+
+def test_the_print_servers_of_others_are_named_and_not_judged() -> None:
+    mine = CredentialFacts(server="print01", lacks={})
+    others = tuple(f"print{number:02}" for number in range(2, 7))
+    (one,) = bad(diagnose(farm(credentials=(mine,), outside=others), SETTINGS))
+    assert (one.check, one.severity) == (Check.CREDENTIAL, UNKNOWN)
+    assert r"\\print02, \\print03, \\print04, \\print05 and 1 more" in one.what
+    assert one.mend == ()
+
+
 @pytest.mark.parametrize(
     ("url", "way"),
     [
@@ -466,6 +494,28 @@ def test_isolation(changes: dict[str, Any], durability: Durability, severity: Se
     assert one.severity is severity
     assert one.mend[0] == ("CONFIG", "SET", "min-replicas-to-write", "1")
     assert "one replica" in one.advice, "what that costs"
+
+
+@pytest.mark.parametrize(
+    ("known", "checks"),
+    [(1, {Check.ISOLATION, Check.SENTINELS}), (0, {Check.SENTINELS})],
+    ids=["away", "none known"],
+)
+def test_isolation_without_a_replica_that_is_online(known: int, checks: set[Check]) -> None:
+    """Whoever is cut off from Sentinels and replica sees no replica."""
+    sentinel = SentinelFacts(
+        master="mymaster", views=tuple(replace(view, replicas=known) for view in VIEWS)
+    )
+    node = replace(GOOD, replicas=(), good_replicas=None, min_replicas=0)
+    facts = farm(node, way=WATCHED, sentinel=sentinel)
+    found = {one.check: one for one in bad(diagnose(facts, SETTINGS))}
+    assert found.keys() == checks
+    assert found[Check.SENTINELS].severity is WARNING
+    if known:
+        assert found[Check.ISOLATION].severity is LOSES
+        assert found[Check.ISOLATION].mend == (), "it would refuse every write"
+    alone = farm(replace(node, sentinels=3))
+    assert {one.check for one in bad(diagnose(alone, SETTINGS))} == {Check.URL, Check.ISOLATION}
 
 
 # Cluster ----------------------------------------------------------------------------------------
@@ -547,6 +597,58 @@ def test_cluster(
     (one,) = [one for one in found if one.check is check]
     assert one.severity is severity
     assert "; ".join(" ".join(words) for words in one.mend) == mend
+
+
+DEAD = " redis2:6379@16379 master,fail - 0 0 2 connected 5461-10922"
+HERE_AND_THERE = ("print01", "print03", "print04")
+"""One on each primary of :data:`WHOLE`, where the last has the directory, too."""
+
+
+@pytest.mark.parametrize(
+    ("lines", "silent", "advice"),
+    [
+        pytest.param((WHOLE[0], DEAD, *WHOLE[2:4], WHOLE[5]), (), "Start it again", id="no heir"),
+        pytest.param((WHOLE[0], DEAD, *WHOLE[2:]), (), "redis5:6379", id="an heir"),
+        pytest.param(WHOLE, ("redis2:6379",), "redis5:6379", id="others do not know yet"),
+    ],
+)
+def test_a_primary_that_is_away(
+    lines: tuple[str, ...], silent: tuple[str, ...], advice: str
+) -> None:
+    """Its print servers are named; it needs no replica of its own now, and must not be removed."""
+    nodes = [MEMBER, *(NodeFacts(address=one, unreachable="No connection.") for one in silent)]
+    facts = farm(*nodes, way=CLUSTERED, cluster=cluster(*lines), servers=HERE_AND_THERE)
+    found = diagnose(facts, SETTINGS)
+    (one,) = [one for one in found if one.check is Check.COVERAGE]
+    assert (one.severity, one.what) == (
+        REFUSES,
+        "redis2:6379 is away with 5,462 slots (5461-10922)",
+    )
+    assert one.why == r"Out of reach: \\print01. The other print servers go on."
+    assert advice in one.advice
+    assert not [one for one in found if one.check is Check.CLUSTER]
+
+
+@pytest.mark.parametrize(
+    ("servers", "why"),
+    [
+        (None, "the directory could not be read"),
+        (("print04",), "None of the print servers that are known lives there"),
+    ],
+)
+def test_whom_a_primary_that_is_away_stops_is_not_always_known(
+    servers: tuple[str, ...] | None, why: str
+) -> None:
+    away = cluster(WHOLE[0], DEAD, *WHOLE[2:4], WHOLE[5])
+    found = diagnose(farm(MEMBER, way=CLUSTERED, cluster=away, servers=servers), SETTINGS)
+    (one,) = [one for one in found if one.check is Check.COVERAGE]
+    assert why in one.why
+
+
+def test_a_failed_node_without_slots_may_be_removed() -> None:
+    facts = cluster(*WHOLE, " redis7:6379@16379 master,fail - 0 0 1 connected")
+    (one,) = bad(diagnose(farm(MEMBER, way=CLUSTERED, cluster=facts), SETTINGS))
+    assert "del-node" in one.advice
 
 
 def test_a_whole_cluster_is_good() -> None:
@@ -660,7 +762,9 @@ def test_every_script_belongs_to_a_task() -> None:
 def test_every_key_of_every_script_is_tried() -> None:
     asked = probes("tympan", "print01", Form.SINGLE)
     keys = {key for commands in asked.values() for _, key in keys_given(commands)}
-    for part in ("meta", "opened", "grants", "channel:", "to:", "held:", "body:", "stream:"):
+    single = ("meta", "opened", "grants", "pools", "dead")
+    of_many = ("channel:", "to:", "held:", "body:", "stream:", "room:", "idle:", "returned:")
+    for part in (*single, *of_many, "held:~"):
         assert any(key.startswith(f"tympan:{{print01}}:{part}") for key in keys), part
 
 
@@ -674,6 +778,16 @@ def test_what_a_task_lacks_is_the_first_thing_refused() -> None:
         Task.RING: "PUBLISH tympan:{print01}:to:doctor ",
     }
     assert facts.may(Task.SOURCE)
+
+
+@pytest.mark.parametrize("kind", ["pools", "dead"])
+def test_who_may_not_write_pools_may_still_send_to_them(kind: str) -> None:
+    asked = probes("tympan", "print01", Form.SINGLE)
+    (given,) = {
+        one for one, key in keys_given(asked[Task.POOL]) if key == f"tympan:{{print01}}:{kind}"
+    }
+    facts = read_credential("print01", asked, {given: False})
+    assert facts.lacks == {Task.POOL: f"scripts on tympan:{{print01}}:{kind}"}
 
 
 def test_bells_of_a_cluster_ring_in_their_shard() -> None:

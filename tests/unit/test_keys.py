@@ -36,6 +36,8 @@ TYPE = UUID("9e0b6c4e-1d2f-4a55-8c1f-0123456789ab")
 OTHER_TYPE = UUID("9e0b6c4e-1d2f-4a55-8c1f-0123456789ac")
 PRINTER = Name("print01", "laser-3")
 SERVER = Name("print01")
+POOL = "~desk.0a1b2c3d"
+"""A pool's registration."""
 HOSTILE = ("", "laser-3", "a|b", "|", "}{", "{x}", "a:b", "*", "=alice", "+", "a b", "\u00e9")
 """Printers that look like parts of keys."""
 
@@ -59,6 +61,11 @@ def every_key(keys: Keys, printer: str) -> list[str]:
         keys.inbox("host.17.abc"),
         keys.held("host.17.abc"),
         keys.body("c0ffee"),
+        keys.pools,
+        keys.dead,
+        keys.idle(POOL),
+        keys.returned(POOL, audience),
+        keys.held(POOL),
     ]
 
 
@@ -78,6 +85,7 @@ def test_the_catalogue_names_every_kind_of_key_once() -> None:
         "<namespace>": "tympan",
         "<audience>": Audience("laser-3", TYPE, BIDIRECTIONAL, "=alice").field,
         "<session>": "host.17.abc",
+        "<pool>": POOL,
         "<id>": "c0ffee",
     }
     named = set()

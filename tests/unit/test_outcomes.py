@@ -9,10 +9,12 @@ from broker._outcomes import CLOSED, NUMBERED, SENT, closer_detail, refusal
 from broker._scripts import SCRIPTS
 
 CHANNEL = "c0ffee"
-BY_CLIENT = {"EPOCH", "LAPSED", "MOVED", "NO_BODY", "DENIED", "LIMIT", "FOREIGN"}
+BY_CLIENT = {"EPOCH", "LAPSED", "MOVED", "NO_BODY", "POOLS", "DENIED", "LIMIT", "FOREIGN"}
 """Words that the client acts on before anybody sees them."""
 HOUSEKEEPING = {"hello", "renew", "sweep", "bury", "grant", "take", "confirm", "register",
-                "unregister", "delete_printer"}  # fmt: skip
+                "unregister", "delete_printer", "create_pool", "delete_pool", "join", "fetch",
+                "finish", "hand_back", "disown", "orphan", "adopt", "dead_letter",
+                "replay"}  # fmt: skip
 """Scripts without a channel's outcome."""
 
 REFUSALS = {

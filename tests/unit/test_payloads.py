@@ -274,6 +274,13 @@ def test_a_notification_release_has_no_payload() -> None:
     assert release.is_release
     assert release.acquire_data() == (None, 0, NOTIFICATION_RELEASE)
     assert release.text == ""
+    for read in (
+        lambda: release.payload,
+        release.decode,
+        lambda: release.decode(OutOfToner),
+    ):
+        with pytest.raises(InvalidType, match=r"this is NOTIFICATION_RELEASE .*ask is_release"):
+            read()
 
 
 def test_a_payload_that_redis_lost_is_said_to_be_gone() -> None:

@@ -41,7 +41,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
 @pytest.mark.parametrize(
     ("setting", "least", "below"),
     [
-        ("max_payload", 0, -1),
+        ("max_payload", 1, 0),
         ("buffer", 1, 0),
         ("max_registrations", 0, -1),
         ("max_channels", 0, -1),

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -274,6 +274,18 @@ def test_callbacks_run_beside_the_broker_and_may_wait_for_it(make: Make) -> None
     assert notification.data == b"continue?"
     assert isinstance(offer, Offer)
     assert "tympan" not in recorder.threads, "not in the event loop's thread"
+
+
+def test_what_is_no_callback_is_refused_in_the_call(make: Make) -> None:
+    broker, no_callback = make(), cast(Any, print)
+    for call in (
+        lambda: broker.listen(PRINTER, TYPE, no_callback),
+        lambda: broker.listen_everywhere(TYPE, no_callback),
+        lambda: broker.open_channel(PRINTER, TYPE, style=BIDIRECTIONAL, callback=no_callback),
+    ):
+        with pytest.raises(InvalidArgument, match="no method on_event_notify"):
+            call()
+    assert broker.servers() == []
 
 
 def test_a_callback_is_shown_the_same_handle_each_time(make: Make) -> None:

@@ -15,17 +15,21 @@ import click
 
 from broker import TympanError
 from workers.cli import failures
+from workers.cli.dead import dead
 from workers.cli.doctor import doctor
 from workers.cli.extensions import bridge_group, extensions, list_bridges
 from workers.cli.listen import listen
 from workers.cli.looking import channels, registrations, show
 from workers.cli.options import CommandLine, farm_options, in_json, verbatim
 from workers.cli.output import OutputClosed
+from workers.cli.pools import pool
 from workers.cli.printers import printer
 from workers.cli.rights import grant, grants, revoke
 from workers.cli.send import send
 from workers.cli.servers import server, servers
 from workers.cli.up import up
+from workers.cli.watching import list_workers, top
+from workers.cli.worker import reaper, worker
 from workers.embedded import EmbeddedRedisError
 
 PROGRAM = "tympan"
@@ -80,7 +84,8 @@ def tympan() -> None:
 
 for _command in (
     *(up, send, listen, channels, registrations, show, grant, revoke, grants, printer, doctor),
-    *(servers, server, extensions, list_bridges, bridge_group),
+    *(servers, server, extensions, list_bridges, bridge_group, worker, reaper),
+    *(pool, dead, list_workers, top),
 ):
     tympan.add_command(_command)
 
@@ -93,7 +98,8 @@ def main(args: Sequence[str] | None = None) -> int:
         status = tympan.main(words, prog_name=PROGRAM, obj=line, standalone_mode=False)
         sys.stdout.flush()
     except (click.ClickException, TympanError, EmbeddedRedisError) as error:
-        return failures.report(error, as_json=line.as_json or in_json(error, words))
+        as_json = line.as_json or in_json(error, words)
+        return failures.report(error, as_json=as_json, command=line.command)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (OutputClosed, BrokenPipeError):

@@ -18,6 +18,7 @@ from broker import Notification, Offer
 from broker.notification_type import describe_type
 from workers.cli.output import Output, printable
 from workers.cli.payloads import payload_shown
+from workers.cli.replies import choices
 
 _CHUNK = 65_536
 
@@ -38,6 +39,10 @@ class Answering(Protocol):
     def shows_questions(self) -> bool:
         """Whether people see a question through this."""
 
+    @property
+    def can_think_again(self) -> bool:
+        """Whether another answer may come where one does not fit."""
+
     async def answer(self, offer: Offer[Any], question: Notification[Any]) -> str | Silence:
         """The answer to an offer's notification, the initial one or a later one."""
 
@@ -46,6 +51,7 @@ class Always:
     """Every question gets the same answer, or none."""
 
     shows_questions = False
+    can_think_again = False
 
     def __init__(self, answer: str | Silence) -> None:
         self._answer = answer
@@ -60,6 +66,8 @@ class Ask:
 
     One question at a time; one that is over meanwhile is withdrawn at once.
     """
+
+    can_think_again = True
 
     def __init__(self, output: Output, user: str) -> None:
         self._output = output
@@ -116,7 +124,8 @@ class Ask:
                 )
             )
         verb = "closes the dialog" if offer.is_mine else "declines"
-        prompt = f"answer as {self._user} (an empty line {verb}): "
+        listed = choices(question)
+        prompt = f"answer as {self._user}{listed and f', {listed}'} (an empty line {verb}): "
         errors.print(Text(printable(prompt), "bold"), end="" if errors.is_terminal else "\n")
         errors.file.flush()
 

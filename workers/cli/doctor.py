@@ -247,9 +247,14 @@ def verdict(farm: FarmFacts, findings: list[Finding]) -> Text:
         severity: len(list(_alike([one for one in findings if one.severity is severity])))
         for severity in Severity
     }
+    refusing = {one.check for one in findings if one.severity is Severity.REFUSES}
+    is_partial = farm.cluster is not None and farm.cluster.state == "ok"
+    works = "does not work for Tympan"
+    if is_partial and refusing == {Check.COVERAGE}:
+        works = "does not work for all print servers"
     words = {
         Severity.LOSES: f"can lose data silently: {_many(count[Severity.LOSES], 'finding')}",
-        Severity.REFUSES: f"does not work for Tympan: {_many(count[Severity.REFUSES], 'finding')}",
+        Severity.REFUSES: f"{works}: {_many(count[Severity.REFUSES], 'finding')}",
     }
     bad = worst(findings)
     parts = [f"{_what(farm)} {words.get(bad, 'has nothing that loses data silently')}"]

@@ -93,11 +93,11 @@ class _Bridges(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(bridges.sound())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         bridge = bridges.get(cmd_name)
         if bridge is None:
             raise click.UsageError(
-                f"no bridge {cmd_name!r} is installed: `tympan bridges` lists those that are"
+                f"no bridge {cmd_name!r} is installed: `tympan bridges` lists those that are", ctx
             )
         return _command(cmd_name, bridge)
 

@@ -72,21 +72,28 @@ def sentence(error: Exception) -> str:
     return f"{text}; {advice}" if advice else text
 
 
-def report(error: Exception, *, as_json: bool) -> int:
-    """Tell people on standard error, and programs on standard output; returns the exit status."""
+def error_record(error: Exception) -> dict[str, str]:
+    """An error for programs."""
+    code = code_of(error)
+    return {
+        "error": code.name,
+        "hresult": f"0x{code.hresult:08X}",
+        "message": sentence(error),
+    }
+
+
+def report(error: Exception, *, as_json: bool, command: str = "tympan") -> int:
+    """Tell people on standard error, and programs on standard output; returns the exit status.
+
+    ``command``: what was typed, as far as it was understood.
+    """
     status, code, text = status_of(error), code_of(error), sentence(error)
     if as_json:
-        record = {"error": code.name, "hresult": f"0x{code.hresult:08X}", "message": text}
-        print(json.dumps(record), flush=True)
-    command = _command_of(error)
+        print(json.dumps(error_record(error)), flush=True)
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        command = error.ctx.command_path
     if status == USAGE:
         print(f"{command}: {text}\nHow to use it: {command} --help", file=sys.stderr)
     else:
-        print(f"{command}: {text} [{code}]", file=sys.stderr)
+        print(f"tympan: {text} [{code}]", file=sys.stderr)
     return status
-
-
-def _command_of(error: Exception) -> str:
-    if isinstance(error, click.UsageError) and error.ctx is not None:
-        return error.ctx.command_path
-    return "tympan"

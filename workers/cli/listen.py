@@ -66,13 +66,19 @@ Examples:
 )
 @click.option("--printers", is_flag=True, help="With a server's NAME: hear all its printers, too.")
 @style_option("--respond, --decline and --ask")
-@click.option("--respond", metavar="TEXT", help="Answer each question with TEXT, as UTF-8.")
+@click.option(
+    "--respond",
+    metavar="TEXT",
+    help="Answer each question with TEXT, as UTF-8; a message box of asyncui with the button that "
+    "has this number, where it has one.",
+)
 @click.option("--decline", is_flag=True, help="Leave each question to the others.")
 @click.option(
     "--ask",
     is_flag=True,
-    help="Show each question and read the answer, one line; an empty line declines. The default "
-    "with --style bi when standard input is a terminal; otherwise questions are only shown.",
+    help="Show each question and read the answer, one line (for a message box of asyncui the "
+    "number of a button); an empty line declines. The default with --style bi when standard input "
+    "is a terminal; otherwise questions are only shown.",
 )
 @click.option(
     "--count",

@@ -18,7 +18,9 @@ from broker import (
     Payload,
     Registration,
     Result,
+    inventory,
 )
+from broker.async_ui import AsyncUIReply
 from broker.errors import (
     ChannelAcquired,
     ChannelAlreadyClosed,
@@ -31,12 +33,19 @@ from broker.notification_type import describe_type
 from broker.results import S_OK
 from workers.cli.answering import Answering, Silence
 from workers.cli.output import Output, body_record, body_shown, clock, printable, result_record
-from workers.cli.payloads import check, payload_record, payload_shown
+from workers.cli.payloads import payload_record, payload_shown
+from workers.cli.replies import reply_to
 
 T = TypeVar("T")
 TOLD_WITHIN = 1.0
 """Seconds that a refused answer waits for the news why; the refusal itself says the most of it."""
 ASK_AGAIN_EVERY = 1.0
+
+
+async def _owner_of(offer: Offer[Payload]) -> str | None:
+    """Who answered first; None where Redis does not know it any more."""
+    facts = await inventory.read_channel(offer.registration.server, offer.id)
+    return facts.owner if facts is not None else None
 
 
 class Listening:
@@ -114,28 +123,35 @@ class Listening:
 
     async def _fitting_answer(
         self, offer: Offer[Payload], question: Notification[Payload]
-    ) -> str | Silence:
-        """An answer, asked for until the response model of an extension takes it."""
-        model = question.model
+    ) -> bytes | AsyncUIReply | Silence:
+        """An answer that the question takes, asked for until it is one."""
         while True:
             answer = await self._answering.answer(offer, question)
-            if not isinstance(answer, str) or model is None:
+            if not isinstance(answer, str):
                 return answer
             try:
-                check(answer.encode(errors="surrogateescape"), model.response_model)
+                return reply_to(question, answer)
             except PayloadInvalid as error:
+                if not self._answering.can_think_again:
+                    self._output.note(f"not answered, {error}", "yellow")
+                    return Silence.DECLINE
                 self._output.note(f"not answered, {error}; answer again", "yellow")
-            else:
-                return answer
 
-    async def _is_over(self, offer: Offer[Payload], answer: str | Silence) -> bool:
+    async def _is_over(self, offer: Offer[Payload], answer: bytes | AsyncUIReply | Silence) -> bool:
         """Answer or decline; whether that was the end of it, and is told."""
         try:
-            if isinstance(answer, str):
-                data = answer.encode(errors="surrogateescape")  # as it was typed
-                result = await self._settled(lambda: offer.respond(data))
+            if isinstance(answer, bytes):
+                result = await self._settled(lambda: offer.respond(answer))
                 self._tell_answer(offer, "responded", result)
                 return False
+            if isinstance(answer, AsyncUIReply):
+                result = await self._settled(lambda: offer.close(answer))
+                self._tell_answer(offer, "responded", result)
+                if result == S_OK or offer.is_lost:
+                    self._tell_closed(offer, offer.closing)
+                else:
+                    self._tell_closed(offer, None, await self._settled(lambda: _owner_of(offer)))
+                return True
             was_mine = offer.is_mine
             result = await self._settled(offer.close)
             if was_mine:
@@ -146,7 +162,7 @@ class Listening:
         except SessionLapsed:
             return False  # the end of the dialog is told to it, as to all that this process held
         except (ChannelAcquired, ChannelAlreadyClosed) as error:
-            if isinstance(answer, str):
+            if not isinstance(answer, Silence):
                 self._tell_answer(offer, "responded", error.result)
             closing = await offer.wait_closed(TOLD_WITHIN)
             by = error.by if isinstance(error, ChannelAcquired) else None
@@ -184,7 +200,8 @@ class Listening:
             self._output.note(f"not everywhere: {error}", "yellow")
 
     def _tell_registered(self, asked: Any, place: dict[str, Any], where: str) -> None:
-        whose = "for all users" if asked.user_filter else "for itself"
+        user = printable(asked.user)
+        whose = "anybody" if asked.user_filter else user
         printers = " with all printers" if asked.printers else ""
         record = {
             "event": "registered",
@@ -198,7 +215,7 @@ class Listening:
         self._output.tell(
             record,
             Text(
-                f"{printable(asked.user)} listens {whose} {where}{printers}: "
+                f"{user} listens {where}{printers} to what is for {whose}: "
                 f"{describe_type(asked.type)}, {asked.style.word} (Ctrl-C ends)",
                 "dim",
             ),
@@ -244,7 +261,7 @@ class Listening:
             words = "our answer was the first: the dialog is ours"
         elif result == S_OK:
             words = "declined: the question is left to the others"
-        style = "green" if result.succeeded else "yellow"
+        style = "green" if result == S_OK else "yellow"
         self._output.tell(record, Text(f"          {offer.name}: {words}", style))
 
     def _tell_closed(
@@ -266,7 +283,7 @@ class Listening:
         if acquired:
             words = f"{closer} answered first: the question is withdrawn"
         elif closer is None:
-            words = "over: the other end, or this process's lease, is gone"
+            words = "over: the other end, or Redis's memory of it or of this process, is gone"
         else:
             words = f"closed by {closer}"
         if reason is not None:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 from rich.text import Text
 
 from broker import ALL_USERS, BIDIRECTIONAL, Broker, Name
+from broker.errors import TympanError
 from broker.inventory import STATES, ChannelFacts, RegistrationFacts, Utterance
 from broker.notification_type import describe_type
+from broker.pool import PoolFacts
 from broker.rights import short_name
-from workers.cli.failures import DONE, Unknown
+from workers.cli.failures import DONE, Unknown, error_record, sentence, status_of
 from workers.cli.options import farm_options, optional_name_argument
-from workers.cli.output import Output, age, body_record, body_shown, clock, printable
+from workers.cli.output import (
+    Output,
+    age,
+    body_record,
+    body_shown,
+    clock,
+    counted,
+    on_one_line,
+    printable,
+)
 from workers.cli.running import connect, run
+
+F = TypeVar("F")
 
 
 @click.command(short_help="List open channels.")
@@ -27,12 +42,12 @@ def channels(ctx: click.Context, name: Name | None) -> int:
     output = Output.of(ctx)
 
     async def work() -> int:
-        async with connect(ctx) as broker:
-            found = await broker.channels(name)
-            now = await redis_time(broker, found[0].name) if found else 0.0
+        async with connect(ctx, looks=True) as broker:
+            found, missing = await on_each(broker, name, broker.channels)
+            now = await broker.clock(found[0].name) if found else 0.0
         if not found:
-            output.note(f"no channel is open{where(name)}")
-            return DONE
+            output.note(f"no channel is open{where(name, missing)}")
+            return tell_missing(output, missing)
         output.table(
             [channel_record(facts) for facts in found],
             ("CHANNEL", "NAME", "TYPE", "STYLE", "FOR", "STATE", "OPENED"),
@@ -49,7 +64,7 @@ def channels(ctx: click.Context, name: Name | None) -> int:
                 for facts in found
             ],
         )
-        return DONE
+        return tell_missing(output, missing)
 
     return run(work())
 
@@ -63,12 +78,16 @@ def registrations(ctx: click.Context, name: Name | None) -> int:
     output = Output.of(ctx)
 
     async def work() -> int:
-        async with connect(ctx) as broker:
-            found = await broker.registrations(name)
-            now = await redis_time(broker, found[0].name) if found else 0.0
+        async with connect(ctx, looks=True) as broker:
+
+            async def listening(name: Name) -> list[RegistrationFacts | PoolFacts]:
+                return [*await broker.registrations(name), *await broker.pools.on_server(name)]
+
+            found, missing = await on_each(broker, name, listening)
+            now = await broker.clock(found[0].name) if found else 0.0
         if not found:
-            output.note(f"nobody listens{where(name)}")
-            return DONE
+            output.note(f"nobody listens{where(name, missing)}")
+            return tell_missing(output, missing)
         output.table(
             [registration_record(facts) for facts in found],
             (
@@ -92,12 +111,12 @@ def registrations(ctx: click.Context, name: Name | None) -> int:
                     hears(facts),
                     stands_on(facts),
                     age(now - facts.since),
-                    facts.session,
+                    served_by(facts),
                 )
                 for facts in found
             ],
         )
-        return DONE
+        return tell_missing(output, missing)
 
     return run(work())
 
@@ -115,14 +134,14 @@ def show(ctx: click.Context, channel: str) -> int:
     output = Output.of(ctx)
 
     async def work() -> int:
-        async with connect(ctx) as broker:
+        async with connect(ctx, looks=True) as broker:
             found = await broker.show(channel)
             if found is None:
                 raise Unknown(
                     f"no channel {channel!r}: there never was one, or it was closed more than "
                     f"{age(broker.settings.keep_closed)}; `tympan channels` lists open ones"
                 )
-            now = await redis_time(broker, found[0].name)
+            now = await broker.clock(found[0].name)
         facts, said = found
         record = channel_record(facts) | {"conversation": [utterance_record(one) for one in said]}
         output.tell(record, *channel_shown(facts, said, now))
@@ -131,15 +150,52 @@ def show(ctx: click.Context, channel: str) -> int:
     return run(work())
 
 
-async def redis_time(broker: Broker, name: Name) -> float:
-    """Seconds of the clock by which the facts are dated."""
-    seconds, microseconds = await (await broker.server(name)).command("TIME")
-    return int(seconds) + int(microseconds) / 1_000_000
+async def on_each(
+    broker: Broker, name: Name | None, read: Callable[[Name], Awaitable[list[F]]]
+) -> tuple[list[F], dict[Name, TympanError]]:
+    """What is found on the farm, server by server, and where nothing could be read, and why.
+
+    Where one name is asked for, that raises what keeps it from being read.
+    """
+    if name is not None:
+        return await read(name), {}
+    names = [Name(server) for server in await broker.servers()]
+    found: list[F] = []
+    missing: dict[Name, TympanError] = {}
+    each = await asyncio.gather(*(read(one) for one in names), return_exceptions=True)
+    for one, some in zip(names, each, strict=True):
+        if isinstance(some, TympanError):
+            missing[one] = some
+        elif isinstance(some, BaseException):
+            raise some
+        else:
+            found += some
+    return found, missing
 
 
-def where(name: Name | None) -> str:
+def tell_missing(output: Output, missing: Mapping[Name, TympanError]) -> int:
+    """Say which servers could not be read; returns the exit status."""
+    for name, error in missing.items():
+        if output.as_json:
+            output.tell({"name": str(name), **error_record(error)})
+        else:
+            output.note(f"{name} cannot be read: {on_one_line(sentence(error))}", "red")
+    return next((status_of(error) for error in missing.values()), DONE)
+
+
+async def found_pools(
+    broker: Broker, name: Name | None, pool: str | None = None
+) -> list[PoolFacts]:
+    """The registrations of pools: of the farm, of one server, or for one printer."""
+    names = [Name(server) for server in await broker.servers()] if name is None else [name]
+    each = await asyncio.gather(*(broker.pools.on_server(one) for one in names))
+    return [facts for found in each for facts in found if pool in (None, facts.pool)]
+
+
+def where(name: Name | None, missing: Mapping[Name, TympanError] | None = None) -> str:
     """The place asked about, for a sentence that says that nothing is there."""
-    return "" if name is None else f" on {name}"
+    elsewhere = " on the servers that could be read" if missing else ""
+    return elsewhere if name is None else f" on {name}"
 
 
 # Channels ----------------------------------------------------------------------------------------
@@ -203,8 +259,9 @@ def utterance_record(said: Utterance) -> dict[str, Any]:
 # Registrations -----------------------------------------------------------------------------------
 
 
-def registration_record(facts: RegistrationFacts) -> dict[str, Any]:
-    """A registration for programs."""
+def registration_record(facts: RegistrationFacts | PoolFacts) -> dict[str, Any]:
+    """A registration for programs; a pool's is held by no session."""
+    pool, session = (facts.pool, None) if isinstance(facts, PoolFacts) else (None, facts.session)
     return {
         "registration": facts.id,
         "name": str(facts.name),
@@ -217,19 +274,27 @@ def registration_record(facts: RegistrationFacts) -> dict[str, Any]:
         "right": short_name(facts.needed, facts.name) if facts.needed else None,
         "rights_source": facts.source,
         "buffer": facts.buffer,
-        "session": facts.session,
+        "session": session,
+        "pool": pool,
         "since": facts.since,
     }
 
 
-def hears(facts: RegistrationFacts) -> str:
+def served_by(facts: RegistrationFacts | PoolFacts) -> str:
+    """The process that holds a registration, or the pool that it is, for people."""
+    if not isinstance(facts, PoolFacts):
+        return facts.session
+    return f"pool {facts.pool} ({counted(len(facts.replicas), 'replica')})"
+
+
+def hears(facts: RegistrationFacts | PoolFacts) -> str:
     """What a registration hears, for people."""
     whose = "everybody's" if facts.user_filter is ALL_USERS else "its user's"
     printers = ", all printers" if facts.printers else ""
     return f"{whose}{printers}{', everywhere' if facts.everywhere else ''}"
 
 
-def stands_on(facts: RegistrationFacts) -> str:
+def stands_on(facts: RegistrationFacts | PoolFacts) -> str:
     """The right that a registration would end with, for people."""
     if not facts.needed:
         return "-"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Name, Payload, Style
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Name, Payload, Style, names
 from broker.errors import InvalidName
 from broker.notification import model_of
 
@@ -20,10 +20,11 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 @dataclass
 class CommandLine:
-    """What ``--url`` and ``--json`` say, before or after the command."""
+    """What ``--url`` and ``--json`` say, before or after the command, and which command it is."""
 
     url: str | None = None
     as_json: bool = False
+    command: str = "tympan"
 
 
 class Kind(NamedTuple):
@@ -45,10 +46,26 @@ class Kind(NamedTuple):
 
 def parse_name(text: str) -> Name:
     """A name. Raises InvalidName, with a word about shells, which eat backslashes."""
+    _refuse_eaten(text)
     try:
         return Name.parse(text)
     except InvalidName as error:
         raise InvalidName(f"{error} (in a shell, in single quotes)") from None
+
+
+def parse_server(text: str) -> str:
+    """The name of a server. Raises InvalidName, likewise."""
+    _refuse_eaten(text)
+    return names.parse_server(text)
+
+
+def _refuse_eaten(text: str) -> None:
+    if text.startswith("\\") and not text.startswith(r"\\"):
+        shown = repr(text)[1:-1].replace(r"\\", "\\")
+        raise InvalidName(
+            f"{shown} is no name: the shell has eaten a backslash; put names in single quotes, "
+            r"as '\\server\printer' or '\\server'"
+        )
 
 
 def parse_style(text: str) -> Style:
@@ -70,8 +87,10 @@ def parse_seconds(text: str) -> float:
 
 
 def _keep_url(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    line = ctx.ensure_object(CommandLine)
+    line.command = ctx.command_path  # this is called for each command, before its words are read
     if value is not None:
-        ctx.ensure_object(CommandLine).url = value
+        line.url = value
 
 
 def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -96,8 +115,9 @@ def farm_options(command: C) -> C:
             is_eager=True,
             expose_value=False,
             callback=_keep_url,
-            help="The farm's Redis: redis://host:port/0, rediss:// or unix://. Default: "
-            "TYMPAN_URL, otherwise redis://127.0.0.1:6379/0.",
+            help="The farm's Redis: redis://host:port/0, unix:///path, "
+            "redis+sentinel://host:port,.../name or redis+cluster://host:port,...; with rediss for "
+            "TLS. Default: TYMPAN_URL, otherwise redis://127.0.0.1:6379/0.",
         ),
     ):
         command = option(command)

@@ -177,9 +177,19 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def on_one_line(text: str) -> str:
+    """The text for a cell of a table: no line ends there."""
+    return " ".join(printable(text).split())
+
+
 def result_record(result: Result) -> dict[str, str]:
     """A result in a record."""
     return {"result": result.name, "hresult": f"0x{result.hresult:08X}"}
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something, for people: ``1 pool``, ``2,000 pools``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 # Times -----------------------------------------------------------------------------------------
@@ -189,10 +199,15 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 def age(seconds: float) -> str:
     """How long ago, for people."""
+    return f"{span(seconds)} ago" if seconds >= 1 else "just now"
+
+
+def span(seconds: float) -> str:
+    """How long, for people."""
     for size, unit in _UNITS:
         if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return "just now"
+            return f"{int(seconds // size)} {unit}"
+    return "0 s"
 
 
 def clock(at: float) -> str:

@@ -36,7 +36,8 @@ def delete(ctx: click.Context, name: Name) -> int:
 
     Its channels are closed, and both ends are told NOTIFICATION_RELEASE. So are those who listen
     to it one way; they stay registered. What was granted on it is revoked, with what stood on it.
-    Registrations for all printers of the server go on.
+    Registrations for questions, and for all printers of the server, go on; they are told nothing,
+    and not counted.
 
     Doing it again does no harm, and a printer of that name may come again at once. As with `tympan
     grant`, whoever holds credentials of the farm that may give rights may do it.

@@ -12,7 +12,7 @@ from broker.names import parse_user
 from broker.results import S_OK
 from broker.rights import parse_right
 from workers.cli.failures import DONE
-from workers.cli.looking import where
+from workers.cli.looking import on_each, tell_missing, where
 from workers.cli.options import farm_options, optional_name_argument, parse_name, verbatim
 from workers.cli.output import Output, printable, result_record
 from workers.cli.running import connect, run
@@ -48,7 +48,7 @@ def grant(ctx: click.Context, name: Name, user: str, right: str) -> int:
 @farm_options
 @click.pass_context
 def revoke(ctx: click.Context, name: Name, user: str, right: str) -> int:
-    r"""Take a right on NAME away from USER; registrations that stood on it end."""
+    r"""Take a right on NAME away from USER; registrations and pools that stood on it end."""
     return run(_change(ctx, name, user, right, give=False))
 
 
@@ -61,17 +61,17 @@ def grants(ctx: click.Context, name: Name | None) -> int:
     output = Output.of(ctx)
 
     async def work() -> int:
-        async with connect(ctx) as broker:
-            found = await broker.grants(name)
+        async with connect(ctx, looks=True) as broker:
+            found, missing = await on_each(broker, name, broker.grants)
         if not found:
-            output.note(f"nobody was granted anything{where(name)}")
-            return DONE
+            output.note(f"nobody was granted anything{where(name, missing)}")
+            return tell_missing(output, missing)
         output.table(
             [right_record(one.name, one.user, one.right) for one in found],
             ("NAME", "USER", "RIGHTS"),
             [(str(one.name), one.user, ", ".join(words(one.right))) for one in found],
         )
-        return DONE
+        return tell_missing(output, missing)
 
     return run(work())
 

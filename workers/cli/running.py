@@ -10,11 +10,15 @@ from typing import Any
 import click
 
 from broker import Broker
+from broker._address import Form, form_of
+from broker.settings import default_url
 from workers.cli.options import CommandLine, login_name
 from workers.cli.output import logging_to_stderr
 
 PATIENCE = 5.0
 """Seconds that one call may take: a person waits, and a script is told 5 (Redis unreachable)."""
+FAILOVER_PATIENCE = 30.0
+"""The same where another process may take over: that takes longer, and the person is told."""
 STOPPED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,16 +55,19 @@ def run(work: Coroutine[Any, Any, int], *, interrupted: int = STOPPED) -> int:
         return asyncio.run(until_done())
 
 
-def connect(ctx: click.Context, user: str | None = None) -> Broker:
+def connect(ctx: click.Context, user: str | None = None, *, looks: bool = False) -> Broker:
     """A broker for one command, not entered yet.
 
-    ``user`` is whom the command acts as; commands that act as nobody need none.
+    ``user`` is whom the command acts as; commands that act as nobody need none. ``looks``: it
+    lists what is there; then a part of a Cluster that is away does not keep the rest waiting.
     """
-    line = ctx.ensure_object(CommandLine)
+    url = ctx.ensure_object(CommandLine).url or default_url()
+    form = form_of(url)
+    is_patient = form is Form.SENTINEL or (form is Form.CLUSTER and not looks)
     return Broker.connect(
-        line.url,
+        url,
         user=user or login_name() or "tympan",
         connect_timeout=PATIENCE,
         reply_timeout=PATIENCE,
-        operation_timeout=PATIENCE,
+        operation_timeout=FAILOVER_PATIENCE if is_patient else PATIENCE,
     )

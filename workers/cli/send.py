@@ -173,7 +173,7 @@ async def _answer(
         "nobody listens yet, but whoever registers now is asked; " if result == NO_LISTENERS else ""
     )
     until = "Ctrl-C takes the question back" if wait is None else f"for up to {wait:g} s"
-    output.note(f"asked {channel.name}; {who}waiting for a response, {until}")
+    output.note(f"asked {channel.name}, channel {channel.id}; {who}waiting for a response, {until}")
     try:
         response = await channel.response(wait)
     except (ResponseTimeout, asyncio.CancelledError) as error:

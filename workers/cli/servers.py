@@ -9,10 +9,10 @@ from rich.text import Text
 
 from broker import Name
 from broker.inventory import ServerFacts
-from broker.names import parse_server
 from broker.results import S_OK
-from workers.cli.failures import DONE
-from workers.cli.options import farm_options, verbatim
+from workers.cli.failures import DONE, error_record, status_of
+from workers.cli.looking import tell_missing
+from workers.cli.options import farm_options, parse_server, verbatim
 from workers.cli.output import Output, result_record
 from workers.cli.running import connect, run
 
@@ -28,26 +28,27 @@ def servers(ctx: click.Context) -> int:
     output = Output.of(ctx)
 
     async def work() -> int:
-        async with connect(ctx) as broker:
+        async with connect(ctx, looks=True) as broker:
             found = await broker.overview()
+        missing = {facts.name: facts.unread for facts in found if facts.unread is not None}
         if not found:
             output.note("no print server is known")
             return DONE
         output.table(
             [server_record(facts) for facts in found],
-            ("SERVER", "ALIASES", "PROCESSES", "REGISTRATIONS", "CHANNELS"),
+            ("SERVER", "ALIASES", "PROCESSES", "REGISTRATIONS", "POOLS", "CHANNELS"),
             [
                 (
                     str(facts.name),
                     ", ".join(str(alias) for alias in facts.aliases) or "-",
-                    str(facts.sessions),
-                    str(facts.registrations),
-                    str(facts.channels),
+                    *(("?",) * 4 if facts.unread is not None else figures(facts)),
                 )
                 for facts in found
             ],
         )
-        return DONE
+        if output.as_json:
+            return next(map(status_of, missing.values()), DONE)
+        return tell_missing(output, missing)
 
     return run(work())
 
@@ -122,8 +123,8 @@ def unalias(ctx: click.Context, alias: str) -> int:
 def forget(ctx: click.Context, server: str) -> int:
     """Remove SERVER and its aliases from the farm.
 
-    It is refused while processes, registrations or channels stand there; farm-wide listeners leave
-    it by themselves. Rights that were granted there stay, should it come back.
+    It is refused while processes, registrations, pools or channels stand there; farm-wide listeners
+    leave it by themselves. Rights that were granted there stay, should it come back.
     """
     output = Output.of(ctx)
 
@@ -140,13 +141,22 @@ def forget(ctx: click.Context, server: str) -> int:
     return run(work())
 
 
+def figures(facts: ServerFacts) -> tuple[str, ...]:
+    """How much stands there, as the columns have it."""
+    counts = (facts.sessions, facts.registrations, facts.pools, facts.channels)
+    return tuple(map(str, counts))
+
+
 def server_record(facts: ServerFacts) -> dict[str, Any]:
     """A server for programs."""
+    names = {"name": str(facts.name), "aliases": [str(alias) for alias in facts.aliases]}
+    if facts.unread is not None:
+        return {**names, **error_record(facts.unread)}
     return {
-        "name": str(facts.name),
-        "aliases": [str(alias) for alias in facts.aliases],
+        **names,
         "processes": facts.sessions,
         "registrations": facts.registrations,
+        "pools": facts.pools,
         "channels": facts.channels,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def up(ctx: click.Context, port: int | None, data: Path | None) -> int:
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
-        with EmbeddedRedis(port, data) as server:
+        with EmbeddedRedis(port, data, config={"maxmemory": half_of_memory()}) as server:
             kept = "kept" if data else "deleted at the end"
             output.tell(
                 {"url": server.url},
@@ -75,3 +76,8 @@ def up(ctx: click.Context, port: int | None, data: Path | None) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def half_of_memory() -> int:
+    """Bytes of this host's memory, halved: what a Redis to try things on may take."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -39,6 +39,7 @@ ANY = "*"
 _SCRIPT = "EVALSHA"
 _NO_SHA = "0" * 40
 _ID = "doctor"
+_POOL = "~doctor.0"
 _INNER = re.compile(r"redis\.p?call\('(?P<command>[A-Z]+)'(?:, '(?P<word>[A-Z]+)')?")
 
 
@@ -48,6 +49,7 @@ class Task(StrEnum):
     SOURCE = "open channels"
     LISTENER = "listen and answer"
     ALL_USERS = "listen for all users"
+    POOL = "serve pools"
     ADMINISTRATOR = "grant rights"
     RING = "ring bells"
     """Without it everything arrives, but late."""
@@ -57,6 +59,22 @@ SESSION = ("hello", "renew", "sweep", "bury", "confirm")
 RUNS: Mapping[Task, tuple[str, ...]] = {
     Task.SOURCE: (*SESSION, "open", "uni_send", "offer", "follow_up", "source_close"),
     Task.LISTENER: (*SESSION, "register", "unregister", "take", "respond", "listener_close"),
+    Task.POOL: (
+        *SESSION,
+        "create_pool",
+        "delete_pool",
+        "join",
+        "fetch",
+        "finish",
+        "hand_back",
+        "disown",
+        "orphan",
+        "adopt",
+        "respond",
+        "listener_close",
+        "dead_letter",
+        "replay",
+    ),
     Task.ADMINISTRATOR: ("grant", "server_close", "delete_printer"),
 }
 """Which scripts a task runs; only an administrator's are always given the grants."""
@@ -94,6 +112,7 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         ("XRANGE", inbox, "-", "+", "COUNT", "1"),
         ("HMGET", keys.channel(_ID), "state"),
         ("HGET", keys.registrations, _ID),
+        ("HGETALL", keys.pools),
         ("SSCAN", keys.held(_ID), "0"),
         ("SET", body, "", "PX", "1"),
         ("GET", body),
@@ -113,6 +132,12 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         ("XTRIM", stream, "MINID", "0-1"),
         ("PEXPIRE", body, "1"),
     ]
+    found[Task.POOL] += [
+        *session,
+        (f"{shard}SUBSCRIBE", stream),
+        ("XRANGE", stream, "-", "+", "COUNT", "1"),
+        ("XPENDING", stream, _ID, "-", "+", "1"),
+    ]
     found[Task.ALL_USERS] = [*found[Task.LISTENER], _given(keys.grants)]
     found[Task.RING] = [
         (f"{shard}PUBLISH", inbox, ""),
@@ -120,6 +145,11 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         ("PUBLISH", where, ""),
     ]
     return found
+
+
+def gate(namespace: str, server: str) -> Command:
+    """What every task needs first on a print server: who lacks that is not meant for it."""
+    return _given(Keys(namespace, server).meta)
 
 
 def in_json(commands: Iterable[Command]) -> list[str]:
@@ -155,11 +185,14 @@ def _keys_of(
     made = {
         "channel": keys.channel(_ID),
         "log": keys.log(_ID),
+        "waiting": keys.held(_POOL),
+        **dict.fromkeys(("idle", "idle*"), keys.idle(_POOL)),
+        **dict.fromkeys(("returned", "returned*"), keys.returned(_POOL, audience)),
         **dict.fromkeys(("inbox", "source_inbox", "owner_inbox"), keys.inbox(_ID)),
         **dict.fromkeys(("held", "dialogs", "sources"), keys.held(_ID)),
         **dict.fromkeys(("body", "asked"), keys.body(_ID)),
-        **dict.fromkeys(("stream*", "board*"), keys.stream(audience)),
-        "room*": keys.room(audience),
+        **dict.fromkeys(("stream", "stream*", "board*"), keys.stream(audience)),
+        **dict.fromkeys(("room", "room*"), keys.room(audience)),
     }
     found: dict[str, None] = {}
     for script in scripts:

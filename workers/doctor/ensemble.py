@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workers.doctor.node import address_of, number, read_info, read_pairs
 
 SLOTS = 16_384
+Slots = tuple[int, int]
+"""A range of them: its first and its last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Member:
     is_failed: bool
     follows: str
     """Of a replica: the id of its primary."""
-    slots: tuple[tuple[int, int], ...] = ()
+    slots: tuple[Slots, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class ClusterFacts:
         return tuple(one for one in self.members if one.follows == primary.id and not one.is_failed)
 
     @property
-    def unowned(self) -> tuple[tuple[int, int], ...]:
+    def unowned(self) -> tuple[Slots, ...]:
         """Ranges of slots that nobody owns."""
         gaps, at = [], 0
         for first, last in sorted(part for one in self.members for part in one.slots):
@@ -62,6 +64,11 @@ class ClusterFacts:
         if at < SLOTS:
             gaps.append((at, SLOTS - 1))
         return tuple(gaps)
+
+
+def count(slots: Iterable[Slots]) -> int:
+    """How many slots these ranges are."""
+    return sum(last - first + 1 for first, last in slots)
 
 
 def _member(words: Sequence[str], seen_by: str) -> Member | None:

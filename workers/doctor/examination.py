@@ -25,12 +25,15 @@ from broker import Settings
 from broker._address import Address, Dialer, Form, Node, shown_node
 from broker._connect import ask, open_connection, or_disconnected
 from broker._keys import directory
-from broker.errors import RedisError
+from broker.errors import InvalidName, RedisError
+from broker.names import parse_server
 from workers.doctor.credential import (
     ANY,
     DRY_RUN,
     IDLE,
+    Command,
     CredentialFacts,
+    gate,
     in_json,
     keys_given,
     probes,
@@ -50,14 +53,12 @@ UNNAMED = (
 )
 ANSWERED_NO = (ResponseError, BusyLoadingError, AuthenticationError)
 
-Command = Callable[..., Awaitable[Any]]
-
 
 class Place(NamedTuple):
     """A process to ask: what to call it, and how. ``command`` raises what is in ANSWERED_NO."""
 
     address: str
-    command: Command
+    command: Callable[..., Awaitable[Any]]
 
 
 async def examine(
@@ -66,8 +67,8 @@ async def examine(
     """Ask everything.
 
     ``servers``: on which print servers' keys the credential is tried; by default on those that
-    Redis knows. Raises RedisUnreachable where nothing answers, and RedisRefused where every
-    process refuses the credentials.
+    Redis knows, without those that its ACL keeps it from. Raises RedisUnreachable where nothing
+    answers, and RedisRefused where every process refuses the credentials.
     """
     match address.form:
         case Form.SINGLE:
@@ -106,7 +107,7 @@ async def _examine_several(
 
     async def look(node: Node) -> NodeFacts:
         try:
-            async with _place(address.redis, node, settings) as place:
+            async with _place(address.redis, node, settings, is_alone=False) as place:
                 return await examine_node(place)
         except RedisError as error:
             faults.append(error)
@@ -124,8 +125,8 @@ async def _examine_several(
 
 
 def _reason(error: RedisError) -> str:
-    """A sentence, without what a lone Redis would need."""
-    return str(error).partition("; is Redis there?")[0].rstrip(".") + "."
+    """A sentence."""
+    return str(error).rstrip(".") + "."
 
 
 def way_of(address: Address, nodes: Sequence[Node] = ()) -> Way:
@@ -161,16 +162,21 @@ def _node(address: str) -> Node:
 
 
 @contextlib.asynccontextmanager
-async def _place(dialer: Dialer, node: Node | None, settings: Settings) -> AsyncIterator[Place]:
-    """A connection to one process. Raises RedisUnreachable, RedisRefused."""
+async def _place(
+    dialer: Dialer, node: Node | None, settings: Settings, *, is_alone: bool = True
+) -> AsyncIterator[Place]:
+    """A connection to one process. Raises RedisUnreachable, RedisRefused.
+
+    ``is_alone``: the URL names no other.
+    """
     where = shown_node(node) if node else dialer.options["path"]
-    connection = await open_connection(dialer.connection(node), where, settings)
+    connection = await open_connection(dialer.connection(node), where, settings, is_alone=is_alone)
 
     async def command(*words: str | int) -> Any:
         async with asyncio.timeout(settings.reply_timeout):
             return _text(await ask(connection, *words))
 
-    async with or_disconnected(connection, where):
+    async with or_disconnected(connection, where, is_alone=is_alone):
         yield Place(where, command)
         await connection.disconnect()
 
@@ -225,7 +231,7 @@ async def _find_cluster(address: Address, settings: Settings) -> ClusterFacts:
     fault: RedisError | None = None
     for node in address.nodes:
         try:
-            async with _place(address.redis, node, settings) as place:
+            async with _place(address.redis, node, settings, is_alone=False) as place:
                 said = [await place.command("CLUSTER", what) for what in ("INFO", "NODES")]
                 return ClusterFacts.of(place.address, *said)
         except RedisError as error:
@@ -247,7 +253,7 @@ async def _ask_sentinels(address: Address, settings: Settings) -> tuple[Sentinel
     async def hear(sentinel: Node) -> list[Node]:
         assert address.sentinel is not None
         try:
-            async with _place(address.sentinel, sentinel, settings) as place:
+            async with _place(address.sentinel, sentinel, settings, is_alone=False) as place:
                 said = [
                     await place.command("SENTINEL", what, address.master)
                     for what in ("MASTER", "REPLICAS", "SENTINELS")
@@ -286,11 +292,14 @@ async def _with_credentials(
     servers: Sequence[str] | None,
 ) -> FarmFacts:
     """The facts, and what the credential may do on these print servers."""
-    if servers is None:
-        servers = await _known_servers(address, nodes, settings)
-    is_any = not servers
+    known = await _known_servers(address, nodes, settings)
+    facts = replace(facts, servers=known, is_named=servers is not None)
+    user = next((node.user for node in facts.reached if node.user), None)
     async with _place(address.redis, nodes[0], settings) as place:
         try:
+            if servers is None:
+                servers, outside = await _meant_for(place, settings.namespace, known or (), user)
+                facts = replace(facts, outside=tuple(outside))
             found = tuple(
                 [
                     await _try_on(place, settings.namespace, server, address.form)
@@ -299,21 +308,41 @@ async def _with_credentials(
             )
         except ANSWERED_NO as error:
             return replace(facts, untried=f"Redis answered: {error}.")
-    if is_any and found[0].lacks:
+    if not servers and found[0].lacks:
         return replace(facts, untried=UNNAMED)
     return replace(facts, credentials=found)
 
 
 async def _known_servers(
     address: Address, nodes: Sequence[Node | None], settings: Settings
-) -> list[str]:
+) -> tuple[str, ...] | None:
     """What the directory of the namespace lists; of a Cluster, one node has it."""
     for node in nodes:
         async with _place(address.redis, node, settings) as place:
             with contextlib.suppress(*ANSWERED_NO):
                 names = read_pairs(await place.command("HGETALL", directory(settings.namespace)))
-                return sorted(name for name, of in names.items() if name == of)
-    return []
+                return tuple(sorted(name for name, of in names.items() if name == of))
+    return None
+
+
+async def _meant_for(
+    place: Place, namespace: str, known: Sequence[str], user: str | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """On which print servers to try the credential, and which its ACL keeps it from.
+
+    A print host is often its user's name, and perhaps not known yet. Where nothing is allowed,
+    all that is known is to be tried, and found to be forbidden.
+    """
+    answers = await _may(place, [gate(namespace, server) for server in known])
+    inside = [server for server, may in zip(known, answers, strict=True) if may]
+    if inside:
+        return inside, [server for server in known if server not in inside]
+    with contextlib.suppress(InvalidName):
+        own = parse_server(user or "")
+        is_anywhere, is_own = await _may(place, [gate(namespace, one) for one in (ANY, own)])
+        if is_own and not is_anywhere:
+            return [own], known
+    return known, []
 
 
 async def _try_on(place: Place, namespace: str, server: str, form: Form) -> CredentialFacts:
@@ -325,6 +354,14 @@ async def _try_on(place: Place, namespace: str, server: str, form: Form) -> Cred
     else:
         allowed = {one: await _may_be_given(place, key) for one, key in keys_given(commands)}
     return read_credential(server, asked, allowed)
+
+
+async def _may(place: Place, gates: Sequence[Command]) -> list[bool]:
+    """Whether each script may be given its key."""
+    answers = await place.command("EVAL", DRY_RUN, 0, *in_json(gates)) if gates else ()
+    if answers or not gates:
+        return [bool(answer) for answer in answers]
+    return [await _may_be_given(place, key) for _, key in keys_given(gates)]
 
 
 async def _may_be_given(place: Place, key: str) -> bool:

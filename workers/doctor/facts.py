@@ -39,9 +39,15 @@ class FarmFacts:
     nodes: tuple[NodeFacts, ...]
     cluster: ClusterFacts | None = None
     sentinel: SentinelFacts | None = None
+    servers: tuple[str, ...] | None = None
+    """Print servers that the directory lists; None where it could not be read."""
     credentials: tuple[CredentialFacts, ...] = ()
     untried: str = ""
     """Why it is not known what the credential may do."""
+    is_named: bool = True
+    """Whether somebody said on which print servers it was to be tried."""
+    outside: tuple[str, ...] = ()
+    """Print servers that the ACL keeps it from, where it is meant for others."""
 
     @property
     def reached(self) -> tuple[NodeFacts, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+
+from redis.crc import key_slot
 
 from broker import Durability, Settings
 from broker._address import Form
+from broker._keys import Keys, directory
 from workers.doctor.credential import ANY, CredentialFacts, Task
-from workers.doctor.ensemble import ClusterFacts, SentinelFacts
+from workers.doctor.ensemble import (
+    ClusterFacts,
+    Member,
+    SentinelFacts,
+    Slots,
+    count,
+)
 from workers.doctor.facts import FarmFacts, Tls
 from workers.doctor.findings import Check, Command, Finding, Severity, setting
 from workers.doctor.node import NodeFacts
@@ -21,6 +30,8 @@ LEAST_SENTINELS = 3
 OF_SELECTORS = (7, 0)
 """Since then rules in parentheses stand beside those that a user has, and never contradict them."""
 RING = ("+publish", "+spublish")
+SHOWN = 4
+"""How many of several are named, where it does not matter which."""
 
 
 def url(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
@@ -95,24 +106,37 @@ def credential(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
             why="Whoever reaches its port can answer for anybody, and delete everything.",
             advice="Make a user for each print host, as the README shows under Trust.",
         )
+    who = f"user {user}" if user else "this user"
+    if farm.outside:
+        yield at(
+            severity=Severity.UNKNOWN,
+            what=f"{who} is kept from {_some(farm.outside)}",
+            why="Its ACL gives it nothing there: it is meant for other print servers, and was "
+            "not tried on these.",
+            advice=rf"`tympan doctor '\\{farm.outside[0]}'` tries it there all the same.",
+        )
     alike: dict[tuple[Task, ...], list[CredentialFacts]] = defaultdict(list)
     for facts in farm.credentials:
         alike[tuple(facts.lacks)].append(facts)
     for group in alike.values():
         first = group[0]
-        servers = ", ".join(rf"\\{facts.server}" for facts in group)
+        servers = _named(facts.server for facts in group)
         if first.server == ANY:
             servers = "every print server"
         may = [task for task in Task if first.may(task) and task is not Task.RING]
-        who = f"user {user}" if user else "this user"
         if not first.may(Task.SOURCE) and not first.may(Task.LISTENER):
             refused = first.lacks[Task.LISTENER]
             yield at(
                 severity=Severity.REFUSES,
                 what=f"{who} may neither open channels nor listen on {servers}",
                 why=f"The ACL forbids, among others: {refused}.",
-                mend=_allow(farm, [_print_host(settings, facts) for facts in group]),
-                advice="So a print host may work there; the README shows a listener's rules.",
+                mend=_allow(farm, [_print_host(settings, facts) for facts in group])
+                if farm.is_named
+                else (),
+                advice="So a print host may work there; the README shows a listener's rules."
+                if farm.is_named
+                else r"Name the print server that it is meant for, as in `tympan doctor "
+                rf"'\\{first.server}'`: where it may not work there, that shows how to allow it.",
             )
             continue
         less = [f"{task} ({first.lacks[task]})" for task in Task if not first.may(task)]
@@ -128,6 +152,15 @@ def credential(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
                 f"{settings.resync:g} s late: listeners look by the clock only.",
                 mend=_allow(farm, [(*RING, *_bells(settings, facts)) for facts in group]),
             )
+
+
+def _named(servers: Iterable[str]) -> str:
+    return ", ".join(rf"\\{server}" for server in servers)
+
+
+def _some(servers: Sequence[str]) -> str:
+    more = f" and {len(servers) - SHOWN} more" if len(servers) > SHOWN else ""
+    return _named(servers[:SHOWN]) + more
 
 
 def _user(farm: FarmFacts) -> str | None:
@@ -163,8 +196,11 @@ def _allow(farm: FarmFacts, rules: list[Command]) -> tuple[Command, ...]:
 def isolation(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
     """A primary that is cut off from those who will elect another one."""
     for node in farm.primaries:
+        is_watched = bool(node.sentinels)
+        if farm.sentinel is not None:
+            is_watched = any(view.replicas for view in farm.sentinel.answering)
         # In a Cluster a primary in the minority stops by itself.
-        if not node.replicas or node.min_replicas is None or node.mode == "cluster":
+        if not (node.replicas or is_watched) or node.min_replicas is None or node.mode == "cluster":
             continue
         at = partial(Finding, check=Check.ISOLATION, node=node.address)
         if node.min_replicas and node.max_lag:
@@ -175,7 +211,6 @@ def isolation(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
                 why=f"A primary that is cut off refuses writes after {node.max_lag} s.",
             )
             continue
-        is_watched = farm.sentinel is not None or bool(node.sentinels)
         loses = is_watched and settings.durability is not Durability.REPLICA
         yield at(
             severity=Severity.LOSES if loses else Severity.WARNING,
@@ -184,10 +219,14 @@ def isolation(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
             else "min-replicas-max-lag is 0",
             why="A primary that is cut off goes on accepting, and all of that goes when another "
             "one is promoted.",
-            mend=(setting("min-replicas-to-write", 1), setting("min-replicas-max-lag", 10)),
-            advice="With one replica, writes then stop whenever that replica is away."
-            if len(node.replicas) == 1
-            else "",
+            mend=(setting("min-replicas-to-write", 1), setting("min-replicas-max-lag", 10))
+            if node.replicas
+            else (),
+            advice={
+                0: "Start its replica again first: without one, min-replicas-to-write 1 and "
+                "min-replicas-max-lag 10 refuse every write.",
+                1: "With one replica, writes then stop whenever that replica is away.",
+            }.get(len(node.replicas), ""),
         )
 
 
@@ -205,14 +244,16 @@ def durability(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def cluster(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
+def cluster(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
     """A Cluster: its slots, and what the loss of one node stops."""
     if farm.cluster is None:
         return
     facts = farm.cluster
-    yield from _slots(facts)
+    silent = {node.address for node in farm.nodes if node.unreachable is not None}
+    away = [one for one in facts.primaries if one.is_failed or one.address in silent]
+    yield from _slots(farm, facts, away, settings)
     at = partial(Finding, check=Check.CLUSTER, node=facts.seen_by, severity=Severity.WARNING)
-    failed = [one for one in facts.members if one.is_failed]
+    failed = [one for one in facts.members if one.is_failed and one not in away]
     if failed:
         yield at(
             what=f"failed: {', '.join(one.address for one in failed)}",
@@ -226,7 +267,7 @@ def cluster(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
             why="Fewer than three cannot agree that one is gone, so no replica is promoted.",
             advice="Add nodes: `redis-cli --cluster add-node`, then `--cluster rebalance`.",
         )
-    bare = [one for one in primaries if not facts.replicas_of(one)]
+    bare = [one for one in primaries if one not in away and not facts.replicas_of(one)]
     for one in bare:
         yield at(
             node=one.address,
@@ -239,7 +280,7 @@ def cluster(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
                 ),
             ),
         )
-    if primaries and not bare:
+    if primaries and not bare and not away:
         yield at(
             severity=Severity.GOOD, what=f"{len(primaries)} primaries, each with a replica or more"
         )
@@ -254,20 +295,35 @@ def cluster(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
         )
 
 
-def _slots(facts: ClusterFacts) -> Iterator[Finding]:
+def _slots(
+    farm: FarmFacts, facts: ClusterFacts, away: Sequence[Member], settings: Settings
+) -> Iterator[Finding]:
+    """Slots that nobody serves, with the print servers that live there."""
     at = partial(Finding, check=Check.COVERAGE, node=facts.seen_by)
     unowned = facts.unowned
     if unowned:
-        shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in unowned[:4])
-        dots = ", ..." if len(unowned) > 4 else ""
         yield at(
             severity=Severity.REFUSES,
-            what=f"{sum(b - a + 1 for a, b in unowned):,} slots without an owner ({shown}{dots})",
-            why="Print servers whose keys belong there are refused (CLUSTERDOWN), or all of them "
-            "where cluster-require-full-coverage is yes.",
+            what=f"{count(unowned):,} slots without an owner ({_ranges(unowned)})",
+            why=_refused(farm, unowned, settings),
             mend=(("--cluster", "fix", facts.seen_by),),
         )
-    elif facts.state != "ok":
+    for one in away:
+        heirs = ", ".join(heir.address for heir in facts.replicas_of(one))
+        yield at(
+            severity=Severity.REFUSES,
+            node="",
+            what=f"{one.address} is away with {count(one.slots):,} slots ({_ranges(one.slots)})",
+            why=_refused(farm, one.slots, settings),
+            advice=f"Its replica ({heirs}) takes over within seconds; otherwise start it again."
+            if heirs
+            else "Start it again, with its data. Only where its disk is lost: `redis-cli --cluster "
+            f"fix {facts.seen_by} --cluster-fix-with-unreachable-masters` gives its slots to "
+            "others, empty.",
+        )
+    if unowned or away:
+        return
+    if facts.state != "ok":
         yield at(
             severity=Severity.REFUSES,
             what=f"cluster_state is {facts.state}",
@@ -276,6 +332,43 @@ def _slots(facts: ClusterFacts) -> Iterator[Finding]:
         )
     else:
         yield at(severity=Severity.GOOD, what="all slots have an owner")
+
+
+def _ranges(slots: Sequence[Slots]) -> str:
+    shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in slots[:SHOWN])
+    return f"{shown}, ..." if len(slots) > SHOWN else shown
+
+
+def _refused(farm: FarmFacts, slots: Sequence[Slots], settings: Settings) -> str:
+    """Whom the loss of these slots stops."""
+    home = key_slot(directory(settings.namespace).encode())
+    with_directory = any(first <= home <= last for first, last in slots)
+    if farm.cluster is not None and farm.cluster.state != "ok":
+        is_strict = any(node.full_coverage for node in farm.reached)
+        return (
+            f"All print servers are refused (CLUSTERDOWN, cluster_state {farm.cluster.state}): "
+            + (
+                "cluster-require-full-coverage is yes."
+                if is_strict
+                else "too few primaries are left to agree on anything."
+            )
+        )
+    if with_directory:
+        return (
+            "The directory of print servers is among them: nothing new begins on any print "
+            "server, and those that live there are out of reach."
+        )
+    if farm.servers is None:
+        return "Print servers that live there are out of reach; the directory could not be read."
+    there = [
+        server
+        for server in farm.servers
+        for slot in [key_slot(Keys(settings.namespace, server).meta.encode())]
+        if any(first <= slot <= last for first, last in slots)
+    ]
+    if not there:
+        return "None of the print servers that are known lives there."
+    return f"Out of reach: {_named(there)}. The other print servers go on."
 
 
 def sentinels(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
@@ -302,6 +395,12 @@ def sentinels(farm: FarmFacts, _: Settings) -> Iterator[Finding]:
             what=f"the Sentinels know no replica of {facts.master}",
             why="When the primary is lost there is nothing to promote.",
             advice="Start one on another host, with `replicaof` in its configuration.",
+        )
+    elif farm.primaries and not any(node.online for node in farm.primaries):
+        yield at(
+            what=f"no replica of {facts.master} is online",
+            why="When the primary is lost there is nothing to promote.",
+            advice="Start again those that the Sentinels know.",
         )
 
 

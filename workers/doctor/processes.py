@@ -275,7 +275,7 @@ def replicas(node: NodeFacts, _: Settings) -> Iterator[Finding]:
     """Replicas that are not there, or behind."""
     at = partial(Finding, check=Check.REPLICAS, node=node.address)
     good, needed = node.good_replicas, node.min_replicas or 0
-    if good is not None and good < needed:
+    if good is not None and good < needed and node.is_primary is not False:
         yield at(
             severity=Severity.REFUSES,
             what=f"{good} replicas in time, {needed} needed (min-replicas-to-write)",

@@ -30,7 +30,8 @@ def worth(farm: FarmFacts, settings: Settings) -> list[Worth]:
     nodes = farm.primaries or farm.reached
     if not nodes or any(node.mode == "sentinel" or "INFO" in node.refused for node in nodes):
         return []
-    fails_over = farm.cluster is not None or any(node.replicas for node in nodes)
+    is_watched = farm.cluster is not None or farm.sentinel is not None
+    fails_over = is_watched or any(node.replicas for node in nodes)
     return [
         _of_memory(min(nodes, key=_keeps), fails_over=fails_over),
         _of_replica(min(nodes, key=lambda node: node.online), settings),

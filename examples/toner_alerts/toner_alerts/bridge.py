@@ -22,7 +22,9 @@ class TonerLog:
     description = "Tell a user when toner runs low, from a log with lines of PRINTER COLOUR LEVEL."
     options = (
         click.Argument(["log"], type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-        click.Option(["--user"], required=True, type=parse_user, help="Whom to tell."),
+        click.Option(
+            ["--user"], required=True, type=parse_user, metavar="USER", help="Whom to tell."
+        ),
         click.Option(
             ["--below"],
             type=click.IntRange(1, 101),

@@ -1,0 +1,110 @@
+"""Services: processes that run until they are told to stop, with a health port beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from broker import Settings
+from broker.errors import InvalidSettings
+from workers.cli.options import farm_options
+from workers.health import Address
+from workers.logs import LogFormat, logging_as
+
+C = TypeVar("C", bound=Callable[..., Any])
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _settings(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> Settings:
+    values: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{one!r} is no setting: write name=value, as in lease=5")
+        values[name] = value
+    try:
+        return Settings.of(**values)
+    except InvalidSettings as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def service_options(command: C) -> C:
+    """``--health``, ``--log-format`` and ``--set``, and those of every command."""
+    for option in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            callback=_settings,
+            metavar="NAME=VALUE",
+            help="One of the broker's settings, such as lease=5 or buffer=500; may be repeated.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice([each.value for each in LogFormat]),
+            default=LogFormat.TEXT.value,
+            help="How log records are written to standard error.",
+        ),
+        click.option(
+            "--health",
+            type=Address.parse,
+            metavar="HOST:PORT",
+            help="Answer /livez, /readyz, /startupz and /metrics there; port 0 takes a free one.",
+        ),
+    ):
+        command = option(command)
+    return farm_options(command)
+
+
+def run_service(
+    work: Callable[[asyncio.Event], Coroutine[Any, Any, int]],
+    log_format: str,
+    left: Callable[[], Iterable[str]] = tuple,
+) -> int:
+    """Run until done; SIGINT or SIGTERM sets the event that ``work`` is given.
+
+    A second signal ends the process at once; what ``left`` names is said before.
+    """
+
+    async def until_done() -> int:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+
+        def interrupt(number: int) -> None:
+            if not stop.is_set():
+                stop.set()
+                return
+            for line in left():
+                sys.stderr.write(f"tympan: left: {line}\n")
+            sys.stderr.flush()
+            os._exit(128 + number)
+
+        for number in SIGNALS:
+            loop.add_signal_handler(number, interrupt, number)
+        return await work(stop)
+
+    with logging_as(LogFormat(log_format)):
+        status = asyncio.run(until_done())
+        _leave_threads_behind(status)
+        return status
+
+
+def _leave_threads_behind(status: int) -> None:
+    """A function in a thread that does not end must not keep the process from ending."""
+    stuck = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.current_thread() and thread.name.startswith("tympan-handler")
+    ]
+    if stuck:
+        sys.stderr.write(f"tympan: left: {len(stuck)} functions that still run in threads\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

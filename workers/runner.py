@@ -1,0 +1,334 @@
+"""Runner: runs a worker's handlers on what its replicas take, never more than so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from broker import Broker
+from broker.errors import (
+    NoSuchPool,
+    OutcomeUnknown,
+    RedisError,
+    SessionLapsed,
+    TympanError,
+)
+from broker.pooled_offer import PooledOffer
+from broker.replica import Replica, ReplicaListener
+from workers.handler import Handler, call, hook_values
+from workers.handling import Handling, Item, Run
+from workers.health import Liveness, State
+from workers.logs import about
+from workers.membership import Membership
+from workers.verdict import Outcome
+from workers.worker import Worker
+
+log = logging.getLogger("tympan")
+
+MOST_AT_ONCE = 256
+"""What one call takes at the most."""
+
+
+class Witness(Protocol):
+    """Who is told what handlers do."""
+
+    def delivered(
+        self, pool: str, handler: str, *, redelivered: bool, latency: float | None
+    ) -> None:
+        """A handler begins; ``latency`` in seconds from the send, where it can be told."""
+
+    def handled(self, pool: str, handler: str, outcome: Outcome, seconds: float) -> None:
+        """A run of a handler ended."""
+
+
+class Runner(ReplicaListener):
+    """One replica of a worker's pool: this process.
+
+    Args:
+        worker: what to run.
+        broker: open; the caller closes it.
+        concurrency: runs of handlers at the same time.
+        poll: seconds between two looks at itself.
+        telemetry: who counts.
+        liveness: who is told that the loop goes around.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        broker: Broker,
+        *,
+        concurrency: int = 8,
+        poll: float = 1.0,
+        telemetry: Witness | None = None,
+        liveness: Liveness | None = None,
+    ) -> None:
+        self.worker = worker
+        self.broker = broker
+        self.concurrency = concurrency
+        self.liveness = liveness or Liveness(poll)
+        self.telemetry = telemetry
+        self.membership = Membership(worker, broker, self, self._changed)
+        self._poll = poll
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="tympan-handler")
+        self._handling = Handling(worker, broker, self._threads, self._turn_later)
+        self._free = concurrency
+        self._runs: set[Run] = set()
+        self._hungry: dict[Replica[Any], None] = {}
+        """Replicas that may have something to take, in the order of their turns."""
+        self._turns: deque[PooledOffer[Any]] = deque()
+        """Dialogs whose sources spoke again."""
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._stirred = asyncio.Event()
+        self._idle = asyncio.Event()
+        self.is_needless = asyncio.Event()
+        """Set when there is nothing to serve any more: its pools were deleted, or refuse it."""
+        self._pump: asyncio.Task[None] | None = None
+        self._is_draining = False
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the start-up hooks, join the pool everywhere, and handle what comes.
+
+        Raises what a hook raises, and what keeps a server that was named from being joined.
+        """
+        given = {Broker: self.broker, Worker: self.worker}
+        for hook in self.worker.startup:
+            await call(hook, hook_values(hook, given), self._threads)
+        self._pump = asyncio.create_task(self._go_around(), name="tympan-worker")
+        await self.membership.join()
+        self.liveness.state = State.READY
+
+    async def stop(self, drain: float = 30.0) -> int:
+        """Take nothing new, finish what is in hand within ``drain`` seconds, hand back the rest.
+
+        Returns how many runs were broken off. Handlers that run in threads go on to their end;
+        what they had is handed out again.
+        """
+        self._is_draining = True
+        self.liveness.state = State.DRAINING
+        await asyncio.gather(*self._fetching, return_exceptions=True)
+        try:
+            async with asyncio.timeout(drain):
+                await self._until_idle()
+        except TimeoutError:
+            log.warning("%d handlers are not done after %g s", len(self._runs), drain)
+        broken = self.in_hand
+        for task in broken:
+            task.cancel()
+        await asyncio.gather(*broken, return_exceptions=True)
+        await self.membership.leave()
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait({self._pump})
+        given = {Broker: self.broker, Worker: self.worker}
+        for hook in reversed(self.worker.shutdown):
+            await call(hook, hook_values(hook, given), self._threads)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        return len(broken)
+
+    @property
+    def in_hand(self) -> list[asyncio.Task[None]]:
+        """The runs that are under way."""
+        return [run.task for run in self._runs if run.task is not None and not run.task.done()]
+
+    def describe(self) -> list[str]:
+        """What is in hand, in words."""
+        return [f"{run.handler.name}: {run.item!r}" for run in self._runs]
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether every slot is held by a function in a thread that was given up."""
+        given_up = sum(run.task is not None and run.task.done() for run in self._runs)
+        return given_up >= self.concurrency
+
+    def obstacles(self) -> list[str]:
+        """What keeps it from serving all that it should, a sentence each. Any thread may ask."""
+        found = [
+            f"the pool is not joined on {where[1] or 'a server that was named'}: {error}"
+            for where, error in list(self.membership.refused.items())
+        ]
+        silent = time.monotonic() - self.broker.settings.lease
+        for replica in list(self.membership.replicas.values()):
+            if not replica.is_joined:
+                found.append(f"server {replica.name.server} is being joined again")
+            elif replica.server.answered < silent:
+                found.append(f"Redis does not answer for server {replica.name.server}")
+        return found
+
+    def in_hand_by_pool(self) -> dict[str, int]:
+        """How many runs are under way. Any thread may ask."""
+        return {self.worker.pool: len(self._runs)}
+
+    async def _until_idle(self) -> None:
+        while self._runs:
+            self._idle.clear()
+            await self._idle.wait()
+
+    # Being told ---------------------------------------------------------------------------------
+
+    def work(self, replica: Replica[Any]) -> None:
+        """See :class:`broker.replica.ReplicaListener`."""
+        self._hungry[replica] = None
+        self._stirred.set()
+
+    def turn(self, offer: PooledOffer[Any]) -> None:
+        """See :class:`broker.replica.ReplicaListener`."""
+        if offer not in self._turns:
+            self._turns.append(offer)
+        self._stirred.set()
+
+    def over(self, offer: PooledOffer[Any]) -> None:
+        """See :class:`broker.replica.ReplicaListener`."""
+        for run in list(self._runs):
+            if run.item is offer and run.task is not asyncio.current_task():
+                self._break_off(run)
+
+    def lapsed(self, replica: Replica[Any]) -> None:
+        """See :class:`broker.replica.ReplicaListener`."""
+        for run in list(self._runs):
+            if run.item.replica is replica:
+                self._break_off(run)
+
+    def ended(self, replica: Replica[Any], cause: TympanError) -> None:
+        """See :class:`broker.replica.ReplicaListener`."""
+        log.error("pool %s: %s is served no more: %s", replica.pool, replica.name, cause)
+        self._hungry.pop(replica, None)
+        self.membership.forget(replica, cause)
+
+    def _turn_later(self, offer: PooledOffer[Any], seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self.turn, offer)
+
+    def _changed(self) -> None:
+        self._stirred.set()
+
+    @staticmethod
+    def _break_off(run: Run) -> None:
+        """Its answer would be refused. A plain function in a thread cannot be stopped."""
+        if run.task is not None and not run.threads and not run.is_settling:
+            run.task.cancel()
+
+    # Going around -------------------------------------------------------------------------------
+
+    async def _go_around(self) -> None:
+        while True:
+            if not self._is_stuck:
+                self.liveness.beat()
+            if self.membership.is_refused and self.liveness.state is State.READY:
+                self.is_needless.set()
+            if not self._is_draining:
+                self._take_turns()
+                self._take_more()
+            try:
+                async with asyncio.timeout(self._poll):
+                    await self._stirred.wait()
+            except TimeoutError:
+                continue
+            self._stirred.clear()
+
+    def _take_turns(self) -> None:
+        while self._turns and self._free:
+            offer = self._turns.popleft()
+            handler = self.membership.handler_of(offer.replica)
+            is_running = any(run.item is offer for run in self._runs)
+            if handler is not None and not is_running and _begins(offer):
+                self._free -= 1
+                self._begin(handler, offer)
+
+    def _take_more(self) -> None:
+        """Share the free slots among the replicas that may have something."""
+        while self._free and self._hungry:
+            replica = next(iter(self._hungry))
+            del self._hungry[replica]
+            share = min(max(1, self._free // (len(self._hungry) + 1)), MOST_AT_ONCE)
+            self._free -= share
+            task = asyncio.create_task(self._fetch(replica, share), name="tympan-fetch")
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, replica: Replica[Any], share: int) -> None:
+        taken: list[Item] = []
+        handler = self.membership.handler_of(replica)
+        try:
+            if handler is not None and not self._is_draining:
+                taken = list(await replica.take(share))
+        except NoSuchPool:
+            log.info("pool %s: %s is gone", replica.pool, replica.name)
+        except (RedisError, OutcomeUnknown, SessionLapsed) as error:  # it looks again by the clock
+            log.warning("pool %s: nothing was taken: %s", replica.pool, error)
+        finally:
+            self._free += share - len(taken)
+            if len(taken) < share:
+                self._stirred.set()
+        if len(taken) == share:
+            self.work(replica)
+        for item in taken:
+            if handler is None or (isinstance(item, PooledOffer) and not _begins(item)):
+                self._release_slot()
+            else:
+                self._begin(handler, item)
+
+    def _release_slot(self) -> None:
+        self._free += 1
+        self._stirred.set()
+
+    # Running ------------------------------------------------------------------------------------
+
+    def _begin(self, handler: Handler, item: Item) -> None:
+        run = Run(handler, item)
+        self._runs.add(run)
+        run.task = asyncio.create_task(self._run(run), name=f"tympan-{handler.name}")
+        run.task.add_done_callback(lambda _: self._ended(run))
+
+    async def _run(self, run: Run) -> None:
+        handler, item = run.handler, run.item
+        loop = asyncio.get_running_loop()
+        outcome, began = Outcome.CANCELLED, loop.time()
+        if self.telemetry is not None:
+            self.telemetry.delivered(
+                self.worker.pool,
+                handler.name,
+                redelivered=item.redelivered,
+                latency=self._latency(item),
+            )
+        place = {
+            "pool": self.worker.pool,
+            "handler": handler.name,
+            "server": item.notification.name.server,
+            "registration": item.replica.id,
+            "channel": item.notification.channel,
+        }
+        try:
+            with about(**place):
+                outcome = await self._handling.run(run)
+        finally:
+            if self.telemetry is not None:
+                seconds = loop.time() - began
+                self.telemetry.handled(self.worker.pool, handler.name, outcome, seconds)
+
+    def _latency(self, item: Item) -> float | None:
+        if item.redelivered or not item.notification.at:
+            return None
+        return max(0.0, time.time() + item.replica.server.ahead - item.notification.at)
+
+    def _ended(self, run: Run) -> None:
+        """The slot is free when nothing of the run goes on, in a thread neither."""
+        going_on = [one for one in run.threads if not one.done()]
+        if going_on:
+            going_on[0].add_done_callback(lambda _: self._ended(run))
+            return
+        self._runs.discard(run)
+        self._idle.set()
+        if isinstance(run.item, PooledOffer) and run.item.waits and run.item.is_mine:
+            self.turn(run.item)
+        self._release_slot()
+
+
+def _begins(offer: PooledOffer[Any]) -> bool:
+    """Whether there is a turn to run: one that waits for its source is only carried."""
+    return offer.closing is None and (offer.turn is not None or offer.waits)
