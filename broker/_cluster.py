@@ -20,7 +20,7 @@ from broker._address import Address, Node, reachable, shown_node
 from broker._bells import PUBLISH, SPUBLISH, Gap, Ring
 from broker._cluster_bells import ClusterBells
 from broker._connect import Direct, Redirected
-from broker._link import NOBODY, Link, LinkLost
+from broker._link import NOBODY, BetweenNodes, Link, LinkLost
 from broker._scripts import Arg, Call
 from broker._waiting import until_answered
 from broker.errors import (
@@ -166,6 +166,14 @@ class Cluster:
             f"{self._owners.count(node):,} of {SLOTS:,} slots: `tympan doctor` says what is away"
         )
 
+    def between_nodes(self, slot: int, key: str, node: Node) -> ClusterIncomplete:
+        """The error for a slot that is moving, while its keys are on two nodes."""
+        return ClusterIncomplete(
+            f"{self.url}: slot {slot}, which holds {key}, is moving between {shown_node(node)} and "
+            "another node, and its calls wait until it has moved: look with redis-cli --cluster "
+            "check, mend a move that was abandoned with redis-cli --cluster fix"
+        )
+
     def moved(self, slot: int, node: Node) -> None:
         """A node said that a slot is elsewhere; others may have moved, too."""
         self._owners[slot] = node
@@ -299,6 +307,8 @@ class SlotLink:
                 node, asking = reachable(redirected.node, node), redirected.for_now
                 if not asking:
                     cluster.moved(self._slot, node)
+            except BetweenNodes:
+                raise cluster.between_nodes(self._slot, self._key, node) from None
             except RedisUnreachable as error:
                 cluster.doubt()
                 if cluster.has_holes:

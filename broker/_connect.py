@@ -175,6 +175,11 @@ def is_passing(error: Exception) -> bool:
     return _code(error) in {"LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN"}
 
 
+def is_between_nodes(error: Exception) -> bool:
+    """Whether a call's slot is moving, with some of its keys on either node."""
+    return _code(error) == "TRYAGAIN"
+
+
 def is_read_only(error: Exception) -> bool:
     """Whether it was a replica that answered."""
     return _code(error) == "READONLY"

@@ -26,6 +26,7 @@ from broker._connect import (
     Redirected,
     fault,
     identify,
+    is_between_nodes,
     is_passing,
     is_read_only,
 )
@@ -47,6 +48,10 @@ NOBODY = Process("", (), "")
 
 class LinkLost(Exception):
     """The connection broke, or owed an answer for too long: the call's outcome is unknown."""
+
+
+class BetweenNodes(Exception):
+    """The slot is moving, and some of the call's keys are on either node: ask again."""
 
 
 class Lane:
@@ -375,6 +380,9 @@ class Link:
         if not isinstance(reply, ResponseError):
             _outage.ended(self.where)
             return reply
+        if is_between_nodes(reply):
+            _outage.ended(self.where)
+            raise BetweenNodes
         if is_passing(reply):
             self._silent()
             raise RedisUnreachable(f"{self.where} does nothing now: {reply}")

@@ -53,7 +53,7 @@
     └── RedisError
         ├── RedisUnreachable
         │   ├── SentinelsDisagree    no primary that most of them name
-        │   └── ClusterIncomplete    slots without an owner, or whose owner is silent
+        │   └── ClusterIncomplete    slots that have no owner, a silent one, or two
         ├── RedisRefused             credentials or ACL
         │   └── CertificateRefused   TLS: its certificate is not to be trusted
         ├── RedisTooOld

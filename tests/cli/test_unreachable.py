@@ -43,6 +43,7 @@ async def test_connection_refused(tympan: Tympan, place: Place) -> None:
         assert "tympan up" in process.answer["message"], "it says what to do"
         assert url in process.notes
         assert "Traceback" not in process.notes
+        assert "waiting" not in process.notes, "nobody is there to take over"
 
 
 @pytest.mark.slow
@@ -70,6 +71,28 @@ async def test_redis_that_dies_while_a_question_is_open(place: Place) -> None:
             assert await send.ended() == 5
             assert send.answer["error"] in ("REDIS_UNREACHABLE", "OUTCOME_UNKNOWN")
             assert "Traceback" not in send.notes
+        finally:
+            await tympan.clean_up()
+
+
+@pytest.mark.slow
+async def test_who_waits_through_an_outage_is_told_of_it(place: Place) -> None:
+    with RedisServer(appendonly=True, config={"appendfsync": "always"}) as server:
+        tympan = Tympan(server.url)
+        try:
+            listener = await tympan.listening(place.printer, "--type", TYPE, "--as", "bob")
+            send = await tympan.start(
+                *("send", place.printer, "--type", TYPE, "--user", "alice"),
+                *("--style", "bi", "--text", "A4?", "--json"),
+            )
+            await send.note("waiting for a response")
+            await asyncio.to_thread(server.kill)
+            for process in (listener, send):
+                await process.note(f"Redis does not answer; trying again ({server.url})")
+            await asyncio.to_thread(server.restart)
+            for process in (listener, send):
+                await process.note("Redis answers again, after ")
+                assert process.notes.count("Redis does not answer") == 1
         finally:
             await tympan.clean_up()
 

@@ -40,10 +40,12 @@ from tests.farm import (
     Farm,
 )
 from tests.redis.scenes import QUIET, heard
-from tests.servers import RedisServer
+from tests.servers import RedisServer, await_agreement
 from workers.embedded import HOST, free_port
 
 SLACK = 3.0
+AT_ONCE = 5
+"""As many at most wait for a slot that moves: what they leave there moves, too."""
 """Seconds by which a bound may be passed on a loaded machine."""
 FAST: dict[str, Any] = {"connect_timeout": 1.0, "reply_timeout": 1.0, "operation_timeout": 1.0}
 
@@ -192,7 +194,8 @@ async def test_dialogs_go_on_while_their_slot_moves_there_and_back(farm: Farm, b
         speaking = [asyncio.create_task(moving.goes_on())]
         steps = cluster.migration(meta, target, batch=3)
         while (step := await asyncio.to_thread(next, steps, None)) is not None:
-            speaking.append(asyncio.create_task(moving.goes_on()))
+            if sum(not each.done() for each in speaking) < AT_ONCE:
+                speaking.append(asyncio.create_task(moving.goes_on()))
             await asyncio.wait(speaking, timeout=0.02)
             if step in ("migrating", "taken"):
                 await resting.goes_on()
@@ -207,7 +210,9 @@ async def test_dialogs_go_on_while_their_slot_moves_there_and_back(farm: Farm, b
     await resting.grows()
 
 
-async def test_what_cannot_be_done_while_a_slot_is_half_open_waits(farm: Farm) -> None:
+async def test_what_cannot_be_done_while_a_slot_is_half_open_waits(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
     talk = await Talk.begin(farm)
     cluster, key = cluster_of(farm), keys_of(farm, PRINTER).meta
     home = cluster.node_of(key)
@@ -228,8 +233,13 @@ async def test_what_cannot_be_done_while_a_slot_is_half_open_waits(farm: Farm) -
                 talk.source.channels(PRINTER),
             )
         ]
-        _, waiting = await asyncio.wait(doing, timeout=0.5)
+        with caplog.at_level(logging.WARNING, "tympan"):
+            _, waiting = await asyncio.wait(doing, timeout=0.5)
         assert waiting
+        assert not caplog.records, "the node answers"
+        hasty = await farm.broker("alice", **QUIET | FAST)
+        with pytest.raises(ClusterIncomplete, match=r"is moving between .* --cluster fix"):
+            await hasty.open_channel(PRINTER, TYPE)
     finally:
         await asyncio.to_thread(list, steps)
     async with asyncio.timeout(PATIENCE):
@@ -418,7 +428,7 @@ async def test_scripts_that_were_flushed_are_loaded_again_on_each_node(farm: Far
 
 @pytest.mark.parametrize("manner", ["fails over", "switches over"])
 async def test_a_farm_goes_on_when_a_replica_takes_over(
-    replicated: RedisCluster, manner: str
+    replicated: RedisCluster, manner: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with farm_on(replicated) as farm:
         talks = await two_talks(farm)
@@ -434,6 +444,9 @@ async def test_a_farm_goes_on_when_a_replica_takes_over(
             await talk.goes_on()
             await talk.grows()
         if manner == "fails over":
+            node = f"{HOST}:{before.port}"
+            for told in (f"trying again ({node})", f"the slots of {node} have other owners now"):
+                assert told in caplog.text
             await asyncio.to_thread(replicated.restart, before)
 
 
@@ -473,9 +486,14 @@ async def test_with_a_dead_master_the_others_serve_also_who_comes_new(
         try:
             with caplog.at_level(logging.WARNING, "tympan"):
                 newcomer = await farm.broker("alice", **QUIET | FAST)
-            assert f"the master {HOST}:{master.port} does not answer" in caplog.text
-            with pytest.raises(RedisUnreachable):
+            (warned,) = [record.getMessage() for record in caplog.records]
+            assert warned == f"the master {HOST}:{master.port} does not answer: Connection refused"
+            with pytest.raises(ClusterIncomplete) as found:
                 await newcomer.open_channel(PRINTER, TYPE)
+            names_the_master(found.value, keys_of(farm, PRINTER), master)
+            with pytest.raises(ClusterIncomplete) as found:
+                await newcomer.pools.on_server(PRINTER)
+            names_the_master(found.value, keys_of(farm, PRINTER), master)
             await (await newcomer.open_channel(PRINTER_OF_OTHER_SERVER, TYPE)).release()
             await resting.goes_on()
         finally:
@@ -485,6 +503,33 @@ async def test_with_a_dead_master_the_others_serve_also_who_comes_new(
                 node.config("cluster-require-full-coverage", "yes")
             await asyncio.to_thread(replicated.await_agreement)
         await (await newcomer.open_channel(PRINTER, TYPE)).release()
+
+
+def names_the_master(error: Exception, keys: Keys, master: ClusterNode) -> None:
+    """Who is away, what lives there, and how much."""
+    for part in (
+        f"no connection to {HOST}:{master.port}: Connection refused",
+        keys.meta.removesuffix("meta"),
+        f" of {SLOTS:,} slots",
+        "`tympan doctor`",
+    ):
+        assert part in str(error)
+    assert "tympan up" not in str(error)
+
+
+async def test_a_process_that_starts_while_all_masters_are_away_waits() -> None:
+    """Replicas tell the map; with most masters gone nobody is promoted, so these come back."""
+    with RedisCluster(1, 1, appendonly=True) as cluster:
+        master, replica = cluster.nodes
+        await asyncio.to_thread(cluster.kill_master, 0)
+        url = f"redis+cluster://{HOST}:{replica.port}"
+        starting = asyncio.create_task(Broker.connect(url, user="alice").start())
+        asked = asyncio.to_thread(await_agreement, lambda: bool(ours(replica)), "somebody who asks")
+        await asked
+        assert not starting.done()
+        await asyncio.to_thread(master.restart)
+        broker = await starting
+        await broker.close()
 
 
 async def test_durability_is_what_the_replicas_of_the_servers_master_hold(

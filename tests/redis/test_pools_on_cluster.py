@@ -19,7 +19,7 @@ from tests.cluster import RedisCluster
 from tests.farm import PATIENCE, PRINTER, PRINTER_OF_OTHER_SERVER, TYPE, Farm
 from tests.redis.pooling import ALERTS, POOL, QUESTIONS, Member, counted, send, stopped
 from tests.redis.scenes import QUIET, until
-from tests.redis.test_cluster import cluster_of, farm_on, keys_of, other_than
+from tests.redis.test_cluster import AT_ONCE, cluster_of, farm_on, keys_of, other_than
 
 ELSEWHERE = replace(ALERTS, name=PRINTER_OF_OTHER_SERVER)
 
@@ -139,7 +139,8 @@ async def test_a_pool_goes_on_while_its_slot_moves_there_and_back(farm: Farm, be
         going = [asyncio.create_task(work.goes_on())]
         steps = cluster.migration(meta, target, batch=3)
         while await asyncio.to_thread(next, steps, None) is not None:
-            going.append(asyncio.create_task(work.goes_on()))
+            if sum(not each.done() for each in going) < AT_ONCE:
+                going.append(asyncio.create_task(work.goes_on()))
             await asyncio.wait(going, timeout=0.02)
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*going)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from broker import Broker
+from broker import Broker, _waiting
 from broker.errors import (
     InvalidUrl,
     RedisError,
@@ -29,7 +30,7 @@ from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.redis.scenes import QUIET, Scene, heard
 from tests.sentinels import MASTER_NAME, Sentinels, SentinelServer
 from tests.servers import RedisServer
-from workers.embedded import HOST
+from workers.embedded import HOST, free_port
 
 FAST: dict[str, Any] = {"connect_timeout": 1.0, "reply_timeout": 1.0, "operation_timeout": 2.0}
 SLACK = 3.0
@@ -216,6 +217,51 @@ async def test_an_address_of_a_sentinel_is_no_address_of_a_redis() -> None:
             await reached(sentinel.url)
         url = f"redis+sentinel://{HOST}:{sentinel.port}/NAME-OF-THE-PRIMARY"
         assert f"a Sentinel: write {url}" in str(found.value)
+
+
+# Starting in the midst of it ---------------------------------------------------------------------
+
+
+async def test_a_process_that_starts_while_the_primary_is_away_waits(watched: Sentinels) -> None:
+    """It follows the Sentinels to the successor."""
+    watched.kill_master()
+    starting = asyncio.create_task(Broker.connect(watched.url, user="alice").start())
+    try:
+        await asyncio.to_thread(watched.await_failover)
+        broker = await starting
+    finally:
+        await asyncio.to_thread(watched.rejoin)
+    assert await broker.channels() == []
+    await broker.close()
+
+
+async def test_who_waits_says_so_and_gives_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_waiting, "MOMENT", 0.1)
+    monkeypatch.setattr(_waiting, "LONG", 0.4)
+    with RedisServer() as primary, monitor(primary) as sentinel:
+        why = f"no connection to the primary {HOST}:{primary.port} of mymaster: Connection refused"
+        primary.kill()
+        with caplog.at_level(logging.WARNING, "tympan"):
+            error = await refused(url_of(sentinel))
+    assert str(error) == why, "and no word of `tympan up`"
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == f"waiting for up to 2 s: {why}"
+
+
+async def test_where_no_sentinel_answers_nobody_waits(watched: Sentinels) -> None:
+    """An address that is wrong is no weather."""
+    nowhere = f"redis+sentinel://{HOST}:{free_port()},{HOST}:{free_port()}/{MASTER_NAME}"
+    with pytest.raises(RedisUnreachable) as found:
+        async with asyncio.timeout(PATIENCE), Broker.connect(nowhere, user="alice"):
+            pass
+    assert "no Sentinel answers" in str(found.value)
+    assert "tympan up" not in str(found.value)
+    unknown = watched.url.replace(MASTER_NAME, "hismaster")
+    with pytest.raises(SentinelsDisagree):
+        async with asyncio.timeout(PATIENCE), Broker.connect(unknown, user="alice"):
+            pass
 
 
 # Changes of the primary -------------------------------------------------------------------------

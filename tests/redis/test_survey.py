@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker import BIDIRECTIONAL, Broker, Name
 from broker._keys import Keys
 from broker.errors import RedisError
@@ -55,6 +57,42 @@ async def test_it_begins_no_session_and_makes_no_server(farm: Farm) -> None:
     assert await sessions(farm, "print01", "print03") == [1, 1]
     assert await looker.servers() == ["print01", "print03"]
     await member.broker.pools.delete(member.replica.pool, SERVER)
+
+
+async def test_lists_begin_no_session_either(farm: Farm) -> None:
+    source = await farm.broker("admin", **QUIET)
+    channel = await source.open_channel(PRINTER, TYPE)
+    registration = await source.register(PRINTER, TYPE)
+    await source.grant(PRINTER, "alice", "use")
+    looker = await farm.broker("looker", **QUIET)
+    for name in (None, SERVER, PRINTER):
+        assert [one.id for one in await looker.channels(name)] == [channel.id]
+        assert [one.id for one in await looker.registrations(name)] == [registration.id]
+        assert [one.user for one in await looker.grants(name)] == ["alice"]
+    shown = await looker.show(channel.id)
+    assert shown is not None
+    assert shown[0].id == channel.id
+    assert await looker.channels(OTHER_SERVER) == []
+    assert await looker.servers() == ["print01"]
+    assert await sessions(farm, "print01", "print03") == [1, 0]
+
+
+async def test_an_overview_of_a_farm_that_cannot_be_read_everywhere(farm: Farm) -> None:
+    source: Broker = await farm.broker(**QUIET)
+    channel = await source.open_channel(PRINTER, TYPE)
+    await source.server(OTHER_SERVER)
+    channels = Keys(farm.namespace, "print03").channels
+    await farm.client.set(channels, "somebody else's")
+    whole, broken = await source.overview()
+    assert (whole.channels, whole.unread) == (1, None)
+    assert (broken.name, broken.channels) == (Name.parse(OTHER_SERVER), 0)
+    assert isinstance(broken.unread, RedisError)
+    with pytest.raises(RedisError):
+        await source.channels()
+    assert [one.id for one in await source.channels(SERVER)] == [channel.id]
+    shown = await source.show(channel.id)
+    assert shown is not None
+    await farm.client.delete(channels)
 
 
 async def sessions(farm: Farm, *servers: str) -> list[int]:

@@ -206,10 +206,11 @@ async def test_a_redis_that_still_loads_is_told() -> None:
     assert error.retryable
 
 
-async def test_a_call_waits_while_redis_loads() -> None:
-    """Loading is weather: whoever is connected already asks again until it is over."""
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_a_call_waits_while_redis_loads(is_connected: bool) -> None:
+    """Loading is weather: also whoever connects just then asks again until it is over."""
     speak = of_version("7.0.15")
-    loads = iter([False, True, True, True])
+    loads = iter([not is_connected, True, True, True])
 
     def answer(command: list[bytes]) -> bytes | None:
         if command[0] == b"HGETALL":

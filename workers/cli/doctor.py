@@ -60,8 +60,8 @@ Examples:
   tympan doctor --durability replica   # is that possible here?
   tympan doctor --accept persistence   # a Redis that may forget, as you know
 
-Exit status: 1 some setting can lose data silently, 3 Tympan cannot work here, 0 otherwise, also
-with warnings; 5 Redis unreachable.
+Exit status: 1 some setting can lose data silently, 3 Tympan cannot work here, or not for all print
+servers, 0 otherwise, also with warnings; 5 Redis unreachable.
 """
     ),
 )
@@ -88,7 +88,8 @@ def doctor(
     r"""Say what this Redis is, what can lose data on it, and what mends that.
 
     NAME is \\server: whether the ACL lets our credential work there. By default the print servers
-    are tried that Redis knows. Nothing is changed.
+    are tried that Redis knows; those that a confined credential is kept from are only named.
+    Nothing is changed.
     """
     output = Output.of(ctx)
     settings = Settings.of(
