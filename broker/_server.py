@@ -62,6 +62,8 @@ Reply = list[Any]
 T = TypeVar("T")
 WORK = b"work "
 """A bell at an inbox that announces no entry, but work for a pool's replica."""
+SELDOM = 5
+"""Turns of looking for the dead of which a process that serves no pool takes one."""
 PASSING = (RedisError, OutcomeUnknown, SessionLapsed)
 """Weather, to work that comes around again by the clock."""
 
@@ -239,10 +241,13 @@ class Server:
 
     async def _keep_sweeping(self) -> None:
         """Look for the dead now and then; often where replicas wait for what they held."""
+        passed = 0
         while True:
-            often = self.sweeps_often or self.replicas
-            pause = random.uniform(0.2, 0.4) if often else random.uniform(1, 2)
-            await asyncio.sleep(self.settings.lease * pause)
+            await asyncio.sleep(self.settings.lease * random.uniform(0.2, 0.4))
+            passed += 1
+            if passed < SELDOM and not self.sweeps_often and not self.replicas:
+                continue
+            passed = 0
             with contextlib.suppress(*PASSING):
                 await self.run_down()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -106,6 +107,25 @@ async def test_what_a_killed_process_had_in_hand_is_handed_out_again(
             "~",
             living.replica.server.session,
         }
+
+
+async def test_who_joins_looks_for_the_dead_at_once_as_often_as_a_replica_must(
+    real_farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = 10.0
+    monkeypatch.setattr(random, "uniform", lambda least, _: least)
+    async with pool(real_farm, ALERTS) as source:
+        channel = await source.open_channel(PRINTER, TYPE)
+        heir = await real_farm.broker("alice", lease=lease)
+        await heir.server(PRINTER)
+        dying = await Member.join(real_farm)
+        await send(channel, b"1")
+        await dying.take(1)
+        await die(real_farm, dying.broker)
+        await declared_dead(real_farm, dying.replica.server.session)
+        living = await Member.of(heir)
+        (again,) = await living.take(1, within=0.2 * lease + SLACK)
+        await again.done()
 
 
 @pytest.mark.parametrize("many", [1, 255, 256, 257, 600])
