@@ -215,6 +215,8 @@ class End(ABC, Generic[N]):
             self._op = op
         if word == "GAP":
             await self._abandon()
+        if word == "NOT_OFFERED":
+            self._forgotten()
         detail = rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
         return Answer(word, detail, held)
 
@@ -395,6 +397,10 @@ class End(ABC, Generic[N]):
     async def _abandon(self) -> None:
         """Redis forgot: end the channel on both sides, and never resurrect it."""
         await self._end_forgotten()
+        self.peer_died(FORGOTTEN)
+
+    def _forgotten(self) -> None:
+        """Redis does not know what this end was told first."""
         self.peer_died(FORGOTTEN)
 
     @property

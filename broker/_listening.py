@@ -251,6 +251,13 @@ class Listening:
             reader.members.append(member)
             reader.look()
 
+    def look_again(self, registration: Registration[Any]) -> None:
+        """Redis knows nothing of a question that a registration was offered: look again."""
+        for audience in registration.plan.audiences:
+            reader = self.readers.get(self._server.keys.stream(audience))
+            if reader is not None:
+                reader.look()
+
     def know(self, audience: Audience, question: Entry) -> None:
         """A pool's replica was handed a question of a board that it attends."""
         reader = self.readers.get(self._server.keys.stream(audience))
@@ -359,13 +366,15 @@ class Listening:
     async def _fate(self, channel: str) -> Entry:
         """Why a question is no longer open, for a process that missed the bell."""
         server = self._server
-        fields = ("owner", "owner_user", "reason_body", "reason_ref", "closer")
+        fields = ("state", "owner", "owner_user", "reason_body", "reason_ref", "closer")
         values = await server.command("HMGET", server.keys.channel(channel), *fields)
         known = {
             field: value for field, value in zip(fields, values, strict=True) if value is not None
         }
         told: dict[str, bytes] = {"event": b"closed", "by": known.get("closer", b"")}
-        if "owner" in known:
+        if known.get("state", b"open") == b"open":
+            told = {"event": b"forgotten"}  # its source may ask again
+        elif "owner" in known:
             told = {"event": b"acquired", "user": known.get("owner_user", b"")}
             told["registration"] = known["owner"]
         elif "reason_body" in known:

@@ -73,7 +73,9 @@ _REFUSALS: dict[str, Callable[[str, str, str], TympanError]] = {
     "NOT_OPENED": _simple(
         errors.ChannelNotOpened, "nothing was sent on it; release it instead of closing it"
     ),
-    "NOT_OFFERED": _simple(errors.ChannelNotOpened, "it was not offered yet"),
+    "NOT_OFFERED": _simple(
+        errors.ChannelAlreadyClosed, "Redis forgot the question; it is offered anew if asked again"
+    ),
     "VIOLATION": _simple(
         errors.ContractViolation, "its reference is not this end's to release; nothing was done"
     ),

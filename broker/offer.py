@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from broker import _calls, _trace
 from broker._calls import NO_BODY, Handle, Route, Stowed
-from broker._end import End
+from broker._end import FORGOTTEN, End
 from broker._entries import Entry
 from broker._keys import EVERYONE, channel_audiences
 from broker._plan import RegistrationPlan
@@ -42,6 +42,9 @@ class Listener(Protocol[P]):
     @property
     def plan(self) -> RegistrationPlan:
         """What it listens to."""
+
+    def forget(self, offer: End[Any]) -> None:
+        """Redis knows nothing of the question, which is over here."""
 
 
 class Offer(End[Notification[P]], Generic[P]):
@@ -199,13 +202,20 @@ class Offer(End[Notification[P]], Generic[P]):
 
     def withdrawn(self, entry: Entry) -> None:
         """The question is over: acquired (perhaps by us), or closed by its source."""
-        if entry.text("event") != "acquired":
+        event = entry.text("event")
+        if event == "forgotten":
+            self.peer_died(FORGOTTEN)
+        elif event != "acquired":
             self._closed(self._closing(entry))
         elif entry.text("registration") != self._me:
             self._lost_to(entry.text("user"))
 
     def _lost_to(self, user: str) -> None:
         self._closed(Closing(self.id, self._release_notice(), user or None, acquired=True))
+
+    def _forgotten(self) -> None:
+        super()._forgotten()
+        self.registration.forget(self)
 
     def _hear(self, entry: Entry) -> None:
         if self._is_repeated(entry):

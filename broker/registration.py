@@ -38,6 +38,7 @@ from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
+    from broker._end import End
 
 
 MAX_BUFFER = 1_000_000
@@ -377,15 +378,24 @@ class Registration(Generic[P]):
 
         A fetch that was woken for it has it, although it runs only in the loop's next turn.
         """
-        offer = self._offers.pop(entry.text("channel"), None)
+        channel = entry.text("channel")
+        offer = self._offers.pop(channel, None)
         if offer is None:
             return
+        if entry.text("event") == "forgotten":
+            self._seen.pop(channel, None)
         is_handed = self._fetcher is not None and self._fetcher.done()
         if offer in self._new_offers and not is_handed:
             self._new_offers.remove(offer)
         offer.withdrawn(entry)
         if self._state == "ended" and not self._offers:
             self.server.spawn(self.server.listening.leave(self))
+
+    def forget(self, offer: End[Any]) -> None:
+        """Redis knows nothing of the question; where it is asked again, it is new here."""
+        if self._offers.pop(offer.id, None) is not None:
+            self._seen.pop(offer.id, None)
+            self.server.listening.look_again(self)
 
     def open_offers(self) -> set[str]:
         """Channels whose fate still concerns this registration."""

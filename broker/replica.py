@@ -36,6 +36,7 @@ from broker.notification import Notification, P
 from broker.pooled_offer import PooledOffer
 
 if TYPE_CHECKING:
+    from broker._end import End
     from broker._server import Server
 
 log = logging.getLogger("tympan")
@@ -480,7 +481,12 @@ class Replica(Generic[P]):
             if offer.id == found.text("channel"):
                 offer.withdrawn(found)
                 if offer.closing is not None:
-                    self.server.spawn(offer.settle())
+                    self.forget(offer)
+
+    def forget(self, offer: End[Any]) -> None:
+        """A question that is over need not be in hand."""
+        if isinstance(offer, PooledOffer):
+            self.server.spawn(offer.settle())
 
     def open_offers(self) -> set[str]:
         """Channels in hand that nobody answered yet, as far as is known here."""

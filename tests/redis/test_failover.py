@@ -25,7 +25,17 @@ from broker.errors import (
 from broker.results import S_OK
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.proxy import Proxy
-from tests.redis.scenes import BRISK, BehindProxy, Scene, anew, heard, is_released, stand
+from tests.redis.scenes import (
+    BRISK,
+    QUIET,
+    BehindProxy,
+    Scene,
+    anew,
+    heard,
+    is_released,
+    stand,
+)
+from tests.redis.test_cluster import keys_of
 from tests.servers import RedisServer
 from workers.embedded import HOST
 
@@ -152,6 +162,57 @@ async def test_an_acquisition_that_its_source_never_saw_is_free_again(
             assert (await second.follow_up(PATIENCE)).data == b"sure?"
             await channel.close()
             assert [each async for each in channel.responses()] == []
+
+
+async def test_a_question_that_its_source_asks_again_is_offered_again() -> None:
+    """Its first asking reached the listener, but not the replica, nor did its source hear of it."""
+    async with paired() as (pair, farm), Proxy(HOST, pair.server.port) as apart:
+        pair.proxies.append(apart)
+        unhurried = BRISK | {"lease": 60.0}
+        there = {"namespace": farm.namespace, "user": "alice"} | unhurried
+        async with Broker.connect(apart.url, **there) as source:
+            await (await farm.question(source)).close()  # Redis knows the script
+            listener = await farm.broker(**unhurried)
+            registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+            channel = await source.open_channel(PRINTER, TYPE, user="alice", style=BIDIRECTIONAL)
+            await pair.split()
+            apart.lose_reply_to(b"A4?")
+            apart.refuse(True)
+            asking = asyncio.create_task(channel.send(b"A4?"))
+            first = await farm.offered(registration)
+            await pair.fail_over()
+            closing = await first.wait_closed(PATIENCE)
+            assert closing is not None
+            assert closing.reason.is_release, "nobody knows of it"
+            assert not await answer(first, b"no")
+            apart.refuse(False)
+            again = await farm.offered(registration)
+            assert again is not first
+            await again.respond(b"yes")
+            await asking
+            assert (await channel.response(PATIENCE)).data == b"yes"
+
+
+async def test_an_answer_to_a_question_that_redis_forgot_ends_it_there(real_farm: Farm) -> None:
+    """Where it is asked again before that is known here, it is offered again."""
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    channel = await real_farm.question(source)
+    first = await real_farm.offered(registration)
+    keys, client = keys_of(real_farm, PRINTER), real_farm.client
+    offers: Any = await client.hget(keys.channel(channel.id), "offers")
+    await client.hset(keys.channel(channel.id), mapping={"state": "open", "op": 0})
+    await client.hdel(keys.channel(channel.id), "offers")
+    for audience, offer in zip(channel._audiences, offers.split(), strict=True):
+        await client.xdel(keys.stream(audience), offer)
+    with pytest.raises(ChannelAlreadyClosed, match="forgot"):
+        await first.respond(b"yes")
+    await is_released(first)
+    channel._op = 0
+    await channel.send(b"A4?")
+    again = await real_farm.offered(registration)
+    await again.respond(b"yes")
+    assert (await channel.response(PATIENCE)).data == b"yes"
 
 
 async def test_sends_that_a_failover_lost_end_their_channel() -> None:

@@ -26,7 +26,7 @@ REFUSALS = {
     "WAITING": errors.WaitingForResponse,
     "IN_PROGRESS": errors.CallInProgress,
     "NOT_OPENED": errors.ChannelNotOpened,
-    "NOT_OFFERED": errors.ChannelNotOpened,
+    "NOT_OFFERED": errors.ChannelAlreadyClosed,
     "VIOLATION": errors.ContractViolation,
     "NOT_YOURS": errors.NotYours,
     "TAKEN": errors.ChannelAlreadyOpened,
