@@ -7,12 +7,13 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
-from redis.asyncio.connection import AbstractConnection as Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from broker._connect import BROKEN, Connector, Redirected, fault, is_passing
+from broker._wire import Wire, pack
 from broker.errors import BrokerClosed, RedisError, RedisUnreachable
 from broker.settings import Settings
 
@@ -78,7 +79,9 @@ class Bells:
         self.trouble: Exception | None = None
         """Why there was no connection, or no subscription, last."""
         self._is_closed = False
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
+        self._broken: asyncio.Future[None] | None = None
+        """Fails when the connection breaks."""
         self._task: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
         """Set by whatever Redis says."""
@@ -161,35 +164,23 @@ class Bells:
                     self._asked.append((True, some))
 
     def _write(self, command: tuple[str, ...]) -> bool:
-        """Write to the connection that is there. Its reader notices when it is broken."""
-        connection = self._connection
-        writer = getattr(connection, "_writer", None)  # its own send would connect again, unheard
-        if connection is None or writer is None:
+        """Write to the connection that is there. Whoever listens notices when it is broken."""
+        if self._wire is None:
             return False
-        writer.writelines(connection.pack_command(*command))
+        self._wire.write((pack(command),))
         return True
 
     def _elsewhere(self) -> None:
         """Redis is at another address now."""
-        writer = getattr(self._connection, "_writer", None)
-        if writer is not None:
-            writer.close()
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(RedisConnectionError("Redis is at another address now"))
 
     async def _listen(self) -> None:
         pause = 0.05
         while True:
             self._heard.clear()
             try:
-                connection = await self._connector.connect()
-                pinging = asyncio.create_task(self._ping(connection), name="tympan-ping")
-                try:
-                    self._connection = connection
-                    await self._read(connection)
-                finally:
-                    self._connection = None
-                    self._asked.clear()
-                    pinging.cancel()
-                    await connection.disconnect(nowait=True)
+                await self._listen_once()
             except (RedisError, *BROKEN) as error:
                 self._lost(error)
             except Exception as error:  # a fault of ours must not leave this process deaf
@@ -197,6 +188,29 @@ class Bells:
                 self._lost(error)
             pause = 0.05 if self._heard.is_set() else min(pause * 2, 2.0)
             await asyncio.sleep(pause)
+
+    async def _listen_once(self) -> None:
+        """Until the connection breaks. Raises what broke it."""
+        connection = await self._connector.connect()
+        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def broke(error: Exception) -> None:
+            if not broken.done():
+                broken.set_exception(error)
+
+        wire = Wire.over(connection, self._told, broke)
+        try:
+            self._wire, self._broken = wire, broken
+            self._ask_for(list(self._wanted))
+            pinging = asyncio.create_task(self._ping(broke), name="tympan-ping")
+            try:
+                await broken
+            finally:
+                pinging.cancel()
+        finally:
+            self._wire = self._broken = None
+            self._asked.clear()
+            await wire.close()
 
     def _lost(self, error: Exception) -> None:
         """No connection. Where that is no weather, who waits for a first subscription is told."""
@@ -211,28 +225,22 @@ class Bells:
                 self.forget(channel, error)
         self._on_trouble()
 
-    async def _read(self, connection: Connection) -> None:
-        self._ask_for(list(self._wanted))
-        while True:
-            try:
-                message = await connection.read_response(
-                    disable_decoding=True, disconnect_on_error=False
-                )
-            except ResponseError as error:
-                self._refused(error)
-                continue
-            self._heard.set()
-            if not isinstance(message, list) or len(message) != 3:
-                continue  # an answer to PING
-            kind, channel, payload = message[0], message[1].decode(), message[2]
-            if kind in RANG:
-                if channel in self._wanted:
-                    self._on_ring(channel, payload)
-            elif kind in BEGAN:
-                self._answered(channel, begins=True)
-                self._confirmed(channel)
-            elif kind in ENDED and not self._answered(channel, begins=False):
-                self._ended_by_redis(channel)
+    def _told(self, message: Any) -> None:
+        if isinstance(message, ResponseError):
+            self._refused(message)
+            return
+        self._heard.set()
+        if not isinstance(message, list) or len(message) != 3:
+            return  # an answer to PING
+        kind, channel, payload = message[0], message[1].decode(), message[2]
+        if kind in RANG:
+            if channel in self._wanted:
+                self._on_ring(channel, payload)
+        elif kind in BEGAN:
+            self._answered(channel, begins=True)
+            self._confirmed(channel)
+        elif kind in ENDED and not self._answered(channel, begins=False):
+            self._ended_by_redis(channel)
 
     def _answered(self, channel: str, *, begins: bool) -> bool:
         """Strike a channel off what Redis owes; whether it was owed."""
@@ -287,7 +295,7 @@ class Bells:
     def _ask_again(self, channels: list[str]) -> None:
         self._ask_for(channel for channel in channels if channel in self._wanted)
 
-    async def _ping(self, connection: Connection) -> None:
+    async def _ping(self, broke: Callable[[Exception], None]) -> None:
         """A connection that owes an answer for too long is dead, whatever TCP believes."""
         with contextlib.suppress(TimeoutError):
             while True:
@@ -296,4 +304,4 @@ class Bells:
                 self._write(("PING",))
                 async with asyncio.timeout(self._settings.reply_timeout):
                     await self._heard.wait()
-        await connection.disconnect(nowait=True)
+        broke(RedisConnectionError("no answer in time"))

@@ -1,6 +1,6 @@
 """The link to Redis: redis-py connects, a thin multiplexer talks.
 
-redis-py makes and authenticates each connection. On it, calls of one turn of the event loop leave
+On each connection calls of one turn of the event loop leave
 in one write and resolve as their replies come. redis-py's own retries are off: a write whose reply
 is lost has an unknown outcome, and only the caller knows how to ask again without doing it twice.
 """
@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from redis.asyncio.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from broker import _outage
 from broker._connect import (
-    BROKEN,
     Connector,
     Process,
     Redirected,
@@ -31,6 +29,7 @@ from broker._connect import (
     is_read_only,
 )
 from broker._scripts import Arg, Call
+from broker._wire import Wire, pack
 from broker.errors import BrokerClosed, DurabilityUnavailable, RedisUnreachable
 from broker.settings import Durability, Settings
 
@@ -39,11 +38,13 @@ LARGE = 65_536
 DURABLE_LANES = 16
 """Calls of one process that wait for replicas or disk at the same time."""
 
-Command = Sequence[Arg]
+Command = tuple[Arg, ...]
 Reply = Any
 
 
 NOBODY = Process("", (), "")
+ASKING: Command = ("ASKING",)
+"""Goes before a command for a slot that is on its way to this node."""
 
 
 class LinkLost(Exception):
@@ -67,65 +68,67 @@ class Lane:
         self._settings = settings
         self._on_silence = on_silence
         """Called where there is no connection, or one owes an answer for too long."""
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
-        self._reader: asyncio.Task[None] | None = None
         self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
+        self._broken: set[asyncio.Task[None]] = set()
+        """Wires that are being closed."""
         self._is_closed = False
         self.process = NOBODY
         """What it reached last."""
 
-    async def request(
-        self, build: Callable[[str], Iterable[Command]], patience: float = 0.0
-    ) -> list[Reply]:
-        """Send commands in one write and await their replies.
+    @property
+    def is_connected(self) -> bool:
+        """Whether :meth:`send` may be called."""
+        return self._wire is not None
 
-        ``build`` gets the run id of the Redis process at the other end. ``patience``: seconds
-        that the answer may take beyond the reply timeout. Error replies are returned, not raised.
-        Raises LinkLost (outcome unknown), RedisUnreachable (not sent), RedisRefused, RedisTooOld,
-        and BrokerClosed.
+    async def connect(self) -> None:
+        """Connect, where it is not.
+
+        Raises RedisUnreachable, RedisRefused, RedisTooOld, and BrokerClosed.
         """
         try:
-            connection = self._connection or await self._connect()
+            await self._connect()
         except RedisUnreachable:
             self._on_silence()
             raise
+
+    def send(self, command: Command, patience: float = 0.0) -> asyncio.Future[Reply]:
+        """Send a command in the write of this turn of the loop.
+
+        ``patience``: seconds that the answer may take beyond the reply timeout. The future's result
+        is the reply, an error of Redis too; its exception is LinkLost.
+        """
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[Reply]] = []
+        future: asyncio.Future[Reply] = loop.create_future()
+        if self._wire is None:
+            _fail(future, "the connection broke")
+            return future
         due = loop.time() + self._settings.reply_timeout + patience
         if not self._out:
             loop.call_soon(self._flush)
-        for command in build(self.process.run_id):
-            future: asyncio.Future[Reply] = loop.create_future()
-            self._pending.append((future, due))
-            futures.append(future)
-            self._out.extend(connection.pack_command(*command))
-        if len(self._pending) == len(futures):
-            self._watch_over(loop, due)
-        return [await future for future in futures]
+        self._out.append(pack(command))
+        self._pending.append((future, due))
+        if self._watch is None:
+            self._watch = loop.call_at(due, self._overdue, loop)
+        return future
 
     def drop(self, why: str) -> None:
         """Give the connection up; whoever waits finds the link lost, and the next call connects."""
-        self._break(LinkLost(why))
+        self._break(why)
 
     async def close(self) -> None:
         """Disconnect for good; whoever waits finds the link lost."""
         self._is_closed = True
-        connection = self._connection
         self.drop("closed")
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
-        if connection is not None:  # its reader may never have begun
-            await connection.disconnect(nowait=True)
+        await asyncio.gather(*self._broken)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> None:
         async with self._connecting:
-            if self._connection is not None:
-                return self._connection
+            if self._wire is not None:
+                return
             self._refuse_closed()
             connection = await self._connector.connect()
             self.process = await identify(
@@ -134,64 +137,41 @@ class Lane:
             if self._is_closed:
                 await connection.disconnect(nowait=True)
                 self._refuse_closed()
-            self._connection = connection
-            self._reader = asyncio.create_task(self._read(connection), name="tympan-lane")
-            return connection
+            self._wire = Wire.over(connection, self._replied, self._lost)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
             raise BrokerClosed("the broker is closed")
 
     def _flush(self) -> None:
-        connection, out = self._connection, self._out
-        if not out:
-            return
-        self._out = []
-        writer = getattr(connection, "_writer", None)
-        if writer is None:
-            return
-        try:
-            writer.writelines(out)
-        except BROKEN as error:
-            self._break(LinkLost(str(error)))
+        out, self._out = self._out, []
+        if self._wire is not None:
+            self._wire.write(out)
 
-    async def _read(self, connection: Connection) -> None:
-        try:
-            while True:
-                try:
-                    reply = await connection.read_response(
-                        disable_decoding=True, disconnect_on_error=False
-                    )
-                except ResponseError as error:
-                    reply = error
-                if not self._pending:
-                    raise RedisConnectionError("a reply that nobody asked for")
-                future, _ = self._pending.popleft()
-                if not future.done():
-                    future.set_result(reply)
-        except BROKEN as error:
-            if self._connection is connection:
-                self._break(LinkLost(str(error) or type(error).__name__))
-        finally:
-            await connection.disconnect(nowait=True)
+    def _replied(self, reply: Reply) -> None:
+        if not self._pending:
+            raise RedisConnectionError("a reply that nobody asked for")
+        future, _ = self._pending.popleft()
+        if not future.done():
+            future.set_result(reply)
 
-    def _break(self, error: LinkLost) -> None:
-        connection, self._connection = self._connection, None
+    def _lost(self, error: Exception) -> None:
+        self._break(str(error) or type(error).__name__)
+
+    def _break(self, why: str) -> None:
+        wire, self._wire = self._wire, None
         pending, self._pending = self._pending, deque()
         self._out = []
         for future, _ in pending:
             if not future.done():
-                future.set_exception(LinkLost(*error.args))
-                future.exception()  # a caller that was cancelled never asks for it
+                _fail(future, why)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if connection is not None and self._reader is not None:
-            self._reader.cancel()
-
-    def _watch_over(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        if self._watch is None:
-            self._watch = loop.call_at(due, self._overdue, loop)
+        if wire is not None:
+            closing = asyncio.create_task(wire.close())
+            self._broken.add(closing)
+            closing.add_done_callback(self._broken.discard)
 
     def _overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         self._watch = None
@@ -199,10 +179,15 @@ class Lane:
             return
         due = self._pending[0][1]
         if due > loop.time():
-            self._watch_over(loop, due)
+            self._watch = loop.call_at(due, self._overdue, loop)
         else:
             self._on_silence()
-            self._break(LinkLost("no answer in time"))
+            self._break("no answer in time")
+
+
+def _fail(future: asyncio.Future[Reply], why: str) -> None:
+    future.set_exception(LinkLost(why))
+    future.exception()  # a caller that was cancelled never asks for it
 
 
 class Asking(Protocol):
@@ -265,9 +250,11 @@ class Link:
     async def command(self, *command: Arg, large: bool = False, asking: bool = False) -> Reply:
         """One plain command. Raises as :meth:`run` does."""
         lane = self._large if large else self._common
-        commands = (*_ASKING[asking], command)
-        replies = await lane.request(lambda _: commands)
-        return self._checked(replies[-1], lane, command[1:])
+        if not lane.is_connected:
+            await lane.connect()
+        if asking:
+            lane.send(ASKING)
+        return self._checked(await lane.send(command), lane, command[1:])
 
     async def run(self, call: Call, lead: Sequence[Arg], *, asking: bool = False) -> list[Any]:
         """Run a script: its ARGV are the run id, ``lead``, and the call's own.
@@ -360,21 +347,27 @@ class Link:
         asking: bool = False,
     ) -> tuple[list[Any], Reply]:
         """The script's reply, and that of the command after it."""
+        if not lane.is_connected:
+            await lane.connect()
         script = call.script
-        tail = (*lead, *call.args)
-        first = len(_ASKING[asking])
+        run = lane.process.run_id
+        command = ("EVALSHA", script.sha, len(call.keys), *call.keys, run, *lead, *call.args)
+        reply = await self._sent(lane, command, asking=asking, then=then, patience=patience)
+        if isinstance(reply[0], NoScriptError):
+            await lane.send(("SCRIPT", "LOAD", script.source))
+            reply = await self._sent(lane, command, asking=asking, then=then, patience=patience)
+        return self._checked(reply[0], lane, call.keys), reply[1]
 
-        def commands(run: str) -> Iterable[Command]:
-            yield from _ASKING[asking]
-            yield ("EVALSHA", script.sha, len(call.keys), *call.keys, run, *tail)
-            if then is not None:
-                yield then
-
-        replies = await lane.request(commands, patience)
-        if isinstance(replies[first], NoScriptError):
-            await lane.request(lambda _: (("SCRIPT", "LOAD", script.source),))
-            replies = await lane.request(commands, patience)
-        return self._checked(replies[first], lane, call.keys), replies[-1]
+    @staticmethod
+    async def _sent(
+        lane: Lane, command: Command, *, asking: bool, then: Command | None, patience: float
+    ) -> tuple[Reply, Reply]:
+        """A command's reply, and that of the one after it, all in one write."""
+        if asking:
+            lane.send(ASKING, patience)
+        first = lane.send(command, patience)
+        second = first if then is None else lane.send(then, patience)
+        return await first, await second
 
     def _checked(self, reply: Reply, lane: Lane, keys: Iterable[object]) -> Reply:
         if not isinstance(reply, ResponseError):
@@ -395,7 +388,3 @@ class Link:
         if redirected is not None:
             raise redirected
         raise fault(reply, self.where, keys)
-
-
-_ASKING: tuple[tuple[Command, ...], ...] = ((), (("ASKING",),))
-"""What goes before a command, by whether it asks."""
