@@ -22,12 +22,17 @@ class Stowed(NamedTuple):
     """Where a body travels: in the script's argument, or under a key of its own."""
 
     kept: str
-    """``body``, ``ref``, or ``none`` for a close without a reason."""
+    """``body``, ``ref``, ``bodies``, or ``none`` for a close without a reason."""
     arg: bytes | str
     key: str | None
 
 
 NO_BODY = Stowed("none", "", None)
+
+
+def together(bodies: Iterable[bytes]) -> Stowed:
+    """Several bodies of one call, as netstrings."""
+    return Stowed("bodies", b"".join(b"%d:%s" % (len(body), body) for body in bodies), None)
 
 
 def pairs(keys: Keys, audiences: Iterable[Audience]) -> tuple[list[str], list[str]]:
@@ -156,7 +161,7 @@ class Route:
 def uni_send(
     keys: Keys, route: Route, op: int, body: Stowed, trace: str, keep: int, *, lossless: bool
 ) -> Call:
-    """One unidirectional notification; ``keep`` in ms is how long its body waits for a pool."""
+    """Unidirectional notifications; ``keep`` in ms is how long a body waits for a pool."""
     channel = keys.channel(route.channel)
     return _scripts.UNI_SEND.call(
         (keys.meta, keys.leases, channel, keys.streams, body.key or channel),

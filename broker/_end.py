@@ -171,9 +171,9 @@ class End(ABC, Generic[N]):
         return reason is None or (isinstance(reason, Data) and reason.type == NOTIFICATION_RELEASE)
 
     async def _operate(
-        self, what: object, make: Callable[[int], Call], *, durable: bool = False
+        self, what: object, make: Callable[[int], Call], *, durable: bool = False, many: int = 1
     ) -> Answer:
-        """Run one numbered operation. One at a time.
+        """Run one numbered operation, or so many together. One call at a time.
 
         An earlier one whose outcome is unknown is settled first; if it is the same one, its first
         answer is this one's.
@@ -184,7 +184,19 @@ class End(ABC, Generic[N]):
                 answer = await self._led(unsettled, op, call, durable)
                 if unsettled == what:
                     return answer
-            return await self._led(what, self._op + 1, make, durable)
+            return await self._led(what, self._op + many, make, durable)
+
+    async def _settle(self, what: str) -> tuple[Any, Answer] | None:
+        """The last operation and its answer, where it is such a one and its outcome unknown."""
+        async with self._lock:
+            if self._unsettled is None or not self._is_of(what, self._unsettled[0]):
+                return None
+            unsettled, op, call = self._unsettled
+            return unsettled, await self._led(unsettled, op, call, durable=True)
+
+    @staticmethod
+    def _is_of(kind: str, what: object) -> bool:
+        return isinstance(what, tuple) and what[0] == kind
 
     async def _led(
         self, what: object, op: int, make: Callable[[int], Call], durable: bool
@@ -220,9 +232,9 @@ class End(ABC, Generic[N]):
         detail = rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
         return Answer(word, detail, held)
 
-    @staticmethod
-    def _is_close(what: object) -> bool:
-        return what == "release" or (isinstance(what, tuple) and what[0] == "close")
+    @classmethod
+    def _is_close(cls, what: object) -> bool:
+        return what == "release" or cls._is_of("close", what)
 
     async def _with_body(
         self, what: str, data: bytes | None, make: Callable[[int, Stowed], Call]

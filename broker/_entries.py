@@ -55,10 +55,11 @@ class Entry(NamedTuple):
 
 def entry(id_: bytes, flat: Sequence[bytes]) -> Entry:
     """An entry from its flat list of fields and values."""
-    return Entry(
-        EntryId.parse(id_),
-        {flat[i].decode(): flat[i + 1] for i in range(0, len(flat) - 1, 2)},
-    )
+    return _entry(EntryId.parse(id_), flat)
+
+
+def _entry(id_: EntryId, flat: Sequence[bytes]) -> Entry:
+    return Entry(id_, {flat[i].decode(): flat[i + 1] for i in range(0, len(flat) - 1, 2)})
 
 
 def read_range(reply: Sequence[Any]) -> list[Entry]:
@@ -66,28 +67,38 @@ def read_range(reply: Sequence[Any]) -> list[Entry]:
     return [entry(id_, flat) for id_, flat in reply if flat is not None]
 
 
-def read_bell(payload: bytes) -> tuple[EntryId, Entry | None]:
-    """A bell: the id that it announces, and the entry where it travelled inside.
+def read_bell(payload: bytes) -> list[tuple[EntryId, Entry | None]]:
+    """A bell: the ids that it announces, and each entry where it travelled inside.
 
-    Raises ValueError for anything that is no bell.
+    Of each entry two netstrings: id, names and values with NUL between them, ``body`` last where it
+    has one; then the body. Raises ValueError for anything that is no bell.
     """
-    parts = _netstrings(payload)
-    if len(parts) % 2 == 0:
-        raise ValueError("no bell: an id, and fields with their values")
-    return EntryId.parse(parts[0]), entry(parts[0], parts[1:]) if len(parts) > 1 else None
-
-
-def _netstrings(payload: bytes) -> list[bytes]:
-    parts: list[bytes] = []
+    rung: list[tuple[EntryId, Entry | None]] = []
     at = 0
     while at < len(payload):
-        colon = payload.index(b":", at, at + 12)
-        length = payload[at:colon]
-        if not length.isdigit():
-            raise ValueError("no length")
-        end = colon + 1 + int(length)
-        if end > len(payload):
-            raise ValueError("a bell that was cut off")
-        parts.append(payload[colon + 1 : end])
-        at = end
-    return parts
+        head, at = _netstring(payload, at)
+        body, at = _netstring(payload, at)
+        id_, *flat = head.split(b"\0")
+        parsed = EntryId.parse(id_)
+        if len(flat) % 2:
+            if flat[-1] != b"body":
+                raise ValueError("no bell: fields with their values, and a body")
+            flat.append(body)
+        elif body:
+            raise ValueError("no bell: a body, and no field for it")
+        rung.append((parsed, _entry(parsed, flat) if flat else None))
+    if not rung:
+        raise ValueError("no bell: it announces nothing")
+    return rung
+
+
+def _netstring(payload: bytes, at: int) -> tuple[bytes, int]:
+    """What begins there, and where it ends."""
+    colon = payload.index(b":", at, at + 12)
+    length = payload[at:colon]
+    if not length.isdigit():
+        raise ValueError("no length")
+    end = colon + 1 + int(length)
+    if end > len(payload):
+        raise ValueError("a bell that was cut off")
+    return payload[colon + 1 : end], end

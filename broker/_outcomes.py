@@ -18,8 +18,17 @@ SENT = {
 CLOSED = {"OK": results.S_OK, "RELEASED": results.S_OK, "ACQUIRED": results.LOST_THE_RACE}
 """Words of a close or release that succeeded."""
 
-NUMBERED = frozenset({"OK", "LOST", "FAILURE", "NO_LISTENERS", "RELEASED"})
+NUMBERED = frozenset({"OK", "LOST", "FAILURE", "NO_LISTENERS", "MANY", "RELEASED"})
 """Words after which the operation's number is used up; other refusals changed nothing."""
+
+
+def words_of(runs: str) -> list[str]:
+    """What MANY says of each notification of a call: ``62 OK 2 LOST``."""
+    parts = runs.split()
+    return [
+        word for many, word in zip(parts[::2], parts[1::2], strict=True) for _ in range(int(many))
+    ]
+
 
 SOURCE = "source"
 SERVER = "server"

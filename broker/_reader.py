@@ -42,10 +42,14 @@ class Reader(ABC):
     def ring(self, payload: bytes) -> None:
         """A bell. One that cannot be read is as good as a lost one."""
         try:
-            id_, entry = read_bell(payload)
+            rung = read_bell(payload)
         except ValueError:
             self.look()
             return
+        for id_, entry in rung:
+            self._rang(id_, entry)
+
+    def _rang(self, id_: EntryId, entry: Entry | None) -> None:
         if id_ <= self.position:
             return
         self._rung = max(self._rung, id_)

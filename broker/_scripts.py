@@ -155,7 +155,7 @@ UNI_SEND = _script(
     "uni_send",
     "meta leases channel streams body stream* room* idle*",
     "run epoch session op id printer user data kept lossless trace pools keep field* pool*",
-    "OK LOST FAILURE NO_LISTENERS FULL CLOSED GONE NOT_YOURS GAP NO_BODY POOLS EPOCH LAPSED",
+    "OK LOST FAILURE NO_LISTENERS FULL MANY CLOSED GONE NOT_YOURS GAP NO_BODY POOLS EPOCH LAPSED",
 )
 OFFER = _script(
     "offer",

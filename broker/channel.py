@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from tenacity import (
-    AsyncRetrying,
-    retry_if_result,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
 from broker import _calls, _trace
-from broker._calls import Route, Stowed
+from broker._calls import Route, Stowed, together
 from broker._end import Answer, End
 from broker._entries import Entry, EntryId
 from broker._keys import EVERYONE, Audience, channel_audiences, grant_field, subject
-from broker._outcomes import SENT, SOURCE, refusal
+from broker._outbox import Outbox, Sending
+from broker._outcomes import SENT, SOURCE, refusal, words_of
 from broker._rundown import end_channel
 from broker._scripts import Call
 from broker._server import Server, new_id
@@ -78,6 +73,9 @@ class Channel(End[Response[Any]]):
         self._asked: str | None = None
         self._model = model
         self._sending = asyncio.Lock()
+        self._outbox = Outbox(self._send_all, server.spawn)
+        self._settled: dict[bytes, deque[Answer]] = {}
+        """Answers to sends whose callers were told that the outcome is unknown."""
         self._awaits_response = False
         self._token = ""
         """The acquisition that this end saw first; empty before."""
@@ -217,49 +215,83 @@ class Channel(End[Response[Any]]):
         self._refuse_unopened()
         data = self._encode(body)
         self._refuse_when_told()
-        async with self._sending:
-            with _trace.sending("send", self.id, self.type, self.name):
-                answer = await self._send(data, lossless, timeout)
+        with _trace.sending("send", self.id, self.type, self.name):
+            if self.style is BIDIRECTIONAL:
+                async with self._sending:
+                    call = self._follow_up_call if self._token else self._offer_call
+                    answer = await self._with_body("send", data, call)
+            else:
+                patience = self._server.settings.operation_timeout if timeout is None else timeout
+                answer = await self._send_unidirectional(data, patience if lossless else None)
         self._server.observer.sent(self.style, answer.word)
         if answer.word not in SENT:
             raise self._refusal(answer)
         self._awaits_response = answer.word == "OK" and self.style is BIDIRECTIONAL
         return self._durable(answer, SENT[answer.word])
 
-    async def _send(self, data: bytes, lossless: bool, timeout: float | None) -> Answer:
-        if self.style is BIDIRECTIONAL:
-            call = self._follow_up_call if self._token else self._offer_call
-            return await self._with_body("send", data, call)
-        patience = self._server.settings.operation_timeout if timeout is None else timeout
-        return await self._send_unidirectional(data, patience if lossless else None)
-
     async def _send_unidirectional(self, data: bytes, lossless_for: float | None) -> Answer:
         """``lossless_for``: seconds to wait for room everywhere; None sends with what there is."""
+        is_large = len(data) > self._server.settings.body_by_reference
+        now = asyncio.get_running_loop().time()
+        due = None if lossless_for is None else now + lossless_for
+        sending = Sending(data, _trace.current(), is_large, due)
+        answer = await self._outbox.put(sending)
+        if answer.word not in HEARD and sending.stowed is not None:
+            await self._server.discard(sending.stowed)
+        return answer
 
-        def call(op: int, stowed: Stowed) -> Call:
+    async def _send_all(self, sendings: Sequence[Sending]) -> list[Answer]:
+        """The answer to each; one call for those that have none yet."""
+        await self._settle_sends()
+        known = [self._take_settled(each.data) for each in sendings]
+        unsent = [each for each, answer in zip(sendings, known, strict=True) if answer is None]
+        if not unsent:
+            return [answer for answer in known if answer is not None]
+        self._settled.clear()
+        answers = iter(await self._send_unsent(unsent))
+        return [next(answers) if answer is None else answer for answer in known]
+
+    async def _send_unsent(self, sendings: Sequence[Sending]) -> list[Answer]:
+        first, bodies = sendings[0], tuple(each.data for each in sendings)
+        if len(sendings) > 1:
+            stowed = together(bodies)
+        else:
+            stowed = first.stowed = first.stowed or await self._server.stow(first.data)
+        keep = round(self._server.settings.keep_pooled * 1000)
+
+        def call(op: int) -> Call:
             return _calls.uni_send(
                 self._server.keys,
                 self._route,
                 op,
                 stowed,
-                trace,
+                first.trace,
                 keep,
-                lossless=lossless_for is not None,
+                lossless=first.lossless,
             )
 
-        trace, keep = _trace.current(), round(self._server.settings.keep_pooled * 1000)
-        stowed = await self._server.stow(data)
-        answer = await self._carry("send", data, stowed, call)
-        if answer.word == "FULL":
-            patiently = AsyncRetrying(
-                retry=retry_if_result(lambda answer: answer.word == "FULL"),
-                wait=wait_random_exponential(multiplier=0.005, max=0.5),
-                stop=stop_after_delay(lossless_for or 0),
-                retry_error_callback=lambda _: answer,
-            )
-            answer = await patiently(self._carry, "send", data, stowed, call)
-        if answer.word not in HEARD:
-            await self._server.discard(stowed)
+        while True:
+            answer = await self._operate(("send", bodies), call, durable=True, many=len(bodies))
+            if answer.word != "NO_BODY" or stowed.key is None:
+                return _answers(answer, len(bodies))
+            await self._server.store(stowed.key, first.data)
+
+    async def _settle_sends(self) -> None:
+        """Ask for answers to sends whose outcome is unknown; whoever sends them again has them."""
+        found = await self._settle("send")
+        if found is None or found[1].word == "NO_BODY":
+            return
+        (_, bodies), answer = found
+        for body, each in zip(bodies, _answers(answer, len(bodies)), strict=True):
+            self._settled.setdefault(body, deque()).append(each)
+
+    def _take_settled(self, body: bytes) -> Answer | None:
+        answers = self._settled.get(body)
+        if answers is None:
+            return None
+        answer = answers.popleft()
+        if not answers:
+            del self._settled[body]
         return answer
 
     def _moved(self, session: str) -> None:
@@ -449,3 +481,10 @@ def _parts(token: str) -> tuple[str, EntryId]:
     """A fencing token's acquisition, and the adoption in a pool that followed."""
     acquisition, _, adoption = token.partition("/")
     return acquisition, EntryId.parse(adoption) if adoption else EntryId(0, 0)
+
+
+def _answers(answer: Answer, many: int) -> list[Answer]:
+    """What one call's answer says of each of its notifications."""
+    if answer.word != "MANY":
+        return [answer] * many
+    return [Answer(word, "", answer.held) for word in words_of(answer.detail)]

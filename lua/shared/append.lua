@@ -5,22 +5,43 @@
 -- costs time, never an entry.
 
 local BELL_LIMIT = 4096 -- bytes of an entry that still travels inside the bell
+local BELL_MOST = 16384 -- bytes of a bell that carries several
 
-local function netstrings(parts)
-  local out = {}
-  for i, part in ipairs(parts) do
-    part = tostring(part)
-    out[i] = #part .. ':' .. part
+-- An entry as a bell carries it, two netstrings: id, fields and values, with NUL between them, the
+-- last field's name being body where there is one; then the body.
+local function carried(id, fields)
+  local head, body = { id }, nil
+  for i = 1, #fields, 2 do
+    if fields[i] == 'body' then
+      body = fields[i + 1]
+    else
+      head[#head + 1] = fields[i]
+      head[#head + 1] = fields[i + 1]
+    end
   end
-  return table.concat(out)
+  if body then head[#head + 1] = 'body' end
+  head, body = table.concat(head, '\0'), body or ''
+  return #head .. ':' .. head .. #body .. ':' .. body
 end
 
+-- Announces entries, each an id and its fields.
 -- The bell comes last and by pcall: an ACL that forbids it must not undo or hide what was written.
+local function ring_all(bell, stream, entries)
+  local parts, size = {}, 0
+  for _, one in ipairs(entries) do
+    local part = carried(one[1], one[2])
+    if #part > BELL_LIMIT then part = carried(one[1], {}) end
+    if size + #part > BELL_MOST then
+      redis.pcall(bell, stream, table.concat(parts))
+      parts, size = {}, 0
+    end
+    parts[#parts + 1], size = part, size + #part
+  end
+  redis.pcall(bell, stream, table.concat(parts))
+end
+
 local function ring(bell, stream, id, fields)
-  local size = 0
-  for _, part in ipairs(fields) do size = size + #tostring(part) end
-  if size > BELL_LIMIT then fields = {} end
-  redis.pcall(bell, stream, netstrings({ id, unpack(fields) }))
+  ring_all(bell, stream, { { id, fields } })
 end
 
 local function last_number(streams, field, floor)

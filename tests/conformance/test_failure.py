@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from broker._connect import Direct, Maker
 from broker._end import End
 from broker._scripts import REGISTER
 from broker._topology import Single, Topology
+from broker._wire import Wire
 from broker.errors import (
     AccessDenied,
     ChannelAcquired,
@@ -505,19 +506,31 @@ class Watched:
         else:
             self._inner = Address.parse(redis_server(farm).url, self.settings).redis
         self.asked_at: list[float] = []
-        self._monkeypatch = monkeypatch
+        self._made: list[Any] = []
+        over = Wire.over
+
+        def watched(connection: Any, *told: Any) -> Wire:
+            wire = over(connection, *told)
+            return self._watch(wire) if connection in self._made else wire
+
+        monkeypatch.setattr(Wire, "over", watched)
 
     def connection(self, *node: Any) -> Any:
-        made = self._inner.connection(*node)
-        pack = made.pack_command
+        self._made.append(self._inner.connection(*node))
+        return self._made[-1]
 
-        def noting(*command: Any) -> Any:
-            if command[:2] == ("EVALSHA", REGISTER.sha):
-                self.asked_at.append(asyncio.get_running_loop().time())
-            return pack(*command)
+    def _watch(self, wire: Wire) -> Wire:
+        write, asks = wire.write, REGISTER.sha.encode()
 
-        self._monkeypatch.setattr(made, "pack_command", noting)
-        return made
+        def noting(chunks: Iterable[bytes]) -> None:
+            sent = list(chunks)
+            for command in sent:
+                if asks in command:
+                    self.asked_at.append(asyncio.get_running_loop().time())
+            write(sent)
+
+        wire.write = noting  # type: ignore[method-assign]
+        return wire
 
     async def broker(self, farm: Farm, user: str = "alice") -> Broker:
         def topology(settings: Settings, *ears: Any) -> Topology:

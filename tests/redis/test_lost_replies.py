@@ -457,8 +457,8 @@ async def test_sends_of_one_channel_stay_in_order_while_replies_are_lost(
 ) -> None:
     """Sends that were called side by side leave in that order, each once."""
     scene = await Scene.set(farm, resync=0.2)
-    proxy.drop_replies(0.1, random.Random(17))
-    pages = [b"%d" % n for n in range(60)]
+    proxy.drop_replies(0.5, random.Random(17))
+    pages = [b"%d" % n for n in range(90)]
     results = await asyncio.gather(*(scene.used.send(page) for page in pages))
     assert proxy.dropped > 0, "replies were lost on the way"
     proxy.drop_replies(0)

@@ -43,6 +43,10 @@ ACQUIRED = {
 """What a channel's hash says once the listener acquired it."""
 
 
+DONE = {"OK", "MANY", "RELEASED", "ACQUIRED", "NO_LISTENERS"}
+"""Words of a step that succeeded."""
+
+
 def off_the_boards(field: str = ADMINISTRATORS) -> dict[str, Any]:
     """A question that one registration heard is over: one board goes, as nobody listens to it."""
     return {f"stream:{BOARD}": {"removed": 1}, f"stream:{field}": None, "meta": {"floor": "2"}}
@@ -346,7 +350,10 @@ class Bench:
         """Steps that must succeed, one after another."""
         for who, call in steps:
             answer = await self.ask(who, call)
-            assert answer[0] in ("OK", "RELEASED", "ACQUIRED", "NO_LISTENERS"), (call, answer)
+            assert answer[0] in ("OK", "MANY", "RELEASED", "ACQUIRED", "NO_LISTENERS"), (
+                call,
+                answer,
+            )
 
     async def offered(self) -> None:
         """A question that a registration, ``r``, was offered."""

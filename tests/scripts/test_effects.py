@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from broker import UNIDIRECTIONAL, _calls
-from broker._entries import read_bell
+from broker._calls import together
+from broker._entries import Entry, EntryId, read_bell
 from broker._keys import inbox_field
 from broker._scripts import Call
 from tests.scripts.bench import ADMINISTRATORS, BOARD, EVERYBODYS, MINE, Bench, body
@@ -351,7 +352,7 @@ async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> N
             message = None
             while message is None:
                 message = await bells.get_message(timeout=5)
-            id_, entry = read_bell(message["data"])
+            ((id_, entry),) = read_bell(message["data"])
             assert (id_.number, str(id_.epoch)) == (op, bench.source.epoch)
             if size > 4096:
                 assert entry is None
@@ -359,7 +360,29 @@ async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> N
             assert entry is not None
             assert entry.fields["body"] == data.encode()
             assert entry.text("channel") == "c"
-            rest = sum(len(name) + len(value) for name, value in entry.fields.items()) - len(data)
+            digits = len(str(len(data))) if size else 4  # of the body's length
+            rest = len(message["data"]) - len(data) + 4 - digits
+
+
+async def test_what_travels_together_rings_together_up_to_16384_bytes(bench: Bench) -> None:
+    await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
+    await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=99)))
+    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
+        await bells.subscribe(bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]))
+        bodies = [b"%02d" % n + b"x" * 998 for n in range(40)]
+        await bench.done((bench.source, bench.uni_send(40, together(bodies))))
+        rung: list[list[tuple[EntryId, Entry | None]]] = []
+        sizes: list[int] = []
+        while sum(map(len, rung)) < 40:
+            message = await bells.get_message(timeout=5)
+            if message is not None:
+                rung.append(read_bell(message["data"]))
+                sizes.append(len(message["data"]))
+    each = sizes[0] / len(rung[0])
+    assert max(sizes) <= 16_384
+    assert min(sizes[:-1]) > 16_384 - each, "as many as there is room for"
+    entries = [entry for part in rung for _, entry in part]
+    assert [entry.fields["body"] for entry in entries if entry] == bodies
 
 
 async def test_a_bell_that_may_not_ring_undoes_nothing(bench: Bench) -> None:
@@ -380,7 +403,7 @@ async def test_a_withdrawal_rings_on_every_board(bench: Bench) -> None:
         while len(heard) < len(boards):
             message = await bells.get_message(timeout=5)
             if message is not None:
-                heard[message["channel"].decode()] = read_bell(message["data"])
+                (heard[message["channel"].decode()],) = read_bell(message["data"])
     for board in boards:
         id_, entry = heard[board]
         assert id_.number == 2

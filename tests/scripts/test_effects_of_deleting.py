@@ -127,7 +127,7 @@ async def test_server_close_rings_the_boards(bench: Bench) -> None:
         message = None
         while message is None:
             message = await bells.get_message(timeout=5)
-    _, entry = read_bell(message["data"])
+    ((_, entry),) = read_bell(message["data"])
     assert entry is not None
     assert (entry.text("event"), entry.text("by")) == ("closed", "server")
 
@@ -183,7 +183,7 @@ async def test_delete_printer_rings_and_names_the_printer(bench: Bench) -> None:
         message = None
         while message is None:
             message = await bells.get_message(timeout=5)
-    _, entry = read_bell(message["data"])
+    ((_, entry),) = read_bell(message["data"])
     assert entry is not None
     assert entry.is_release
     assert (entry.text("printer"), entry.text("deletion")) == ("laser-3", "d")

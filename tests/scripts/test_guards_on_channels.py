@@ -6,8 +6,10 @@ dropped before: each call would succeed but for one thing.
 
 from __future__ import annotations
 
+from typing import Any
+
 from broker import UNIDIRECTIONAL
-from broker._calls import Stowed
+from broker._calls import Stowed, together
 from tests.scripts.bench import BOB, Bench, body
 
 MISSING = Stowed("ref", "nowhere", "nowhere")
@@ -99,6 +101,47 @@ async def test_uni_send_answers_by_the_room_that_listeners_have(bench: Bench) ->
     assert await bench.refuses(source, bench.uni_send(3, lossless=True)) == ["FULL"]
     assert await bench.ask(source, bench.uni_send(3)) == ["FAILURE"]
     assert await bench.refuses(source, bench.uni_send(3)) == ["FAILURE"]
+
+
+async def test_what_travels_together_is_answered_one_by_one(bench: Bench) -> None:
+    """As if each came alone: its own number, room for one more or not, and its own word."""
+    source, listener = bench.source, bench.listener
+    three = together([b"1", b"2", b"3"])
+    await bench.done((source, bench.open(style=UNIDIRECTIONAL)))
+    assert await bench.refuses(source, bench.uni_send(2, three)) == ["GAP"]
+    assert await bench.refuses(source, bench.uni_send(4, three)) == ["GAP"]
+    assert await bench.ask(source, bench.uni_send(3, three)) == ["MANY", "3 NO_LISTENERS"]
+    await bench.done(
+        (listener, bench.register("small", style=UNIDIRECTIONAL, buffer=1)),
+        (listener, bench.register("large", style=UNIDIRECTIONAL, buffer=2)),
+    )
+    assert await bench.refuses(source, bench.uni_send(3, three)) == ["MANY", "3 NO_LISTENERS"]
+    answer = ["MANY", "1 OK 1 LOST 1 FAILURE"]
+    assert await bench.ask(source, bench.uni_send(6, three)) == answer
+    assert await bench.refuses(source, bench.uni_send(6, three)) == answer, "the first answer"
+    assert await bench.ask(source, bench.uni_send(7)) == ["FAILURE"]
+    assert await bench.refuses(source, bench.uni_send(7)) == ["FAILURE"], "and not the one before"
+    key = bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0])
+    stream: Any = await bench.farm.client.xrange(key)
+    assert [(entry[b"op"], entry[b"body"]) for _, entry in stream] == [(b"4", b"1"), (b"5", b"2")]
+
+
+async def test_of_what_travels_together_lossless_the_rest_waits_for_room(bench: Bench) -> None:
+    source, listener = bench.source, bench.listener
+    three = together([b"1", b"2", b"3"])
+    await bench.done(
+        (source, bench.open(style=UNIDIRECTIONAL)),
+        (listener, bench.register("small", style=UNIDIRECTIONAL, buffer=1)),
+        (listener, bench.register("large", style=UNIDIRECTIONAL, buffer=9)),
+    )
+    answer = ["MANY", "1 OK 2 FULL"]
+    assert await bench.ask(source, bench.uni_send(3, three, lossless=True)) == answer
+    assert await bench.refuses(source, bench.uni_send(3, three, lossless=True)) == answer
+    assert await bench.refuses(source, bench.uni_send(6, three, lossless=True)) == ["FULL"]
+    assert (
+        await bench.farm.client.xlen(bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]))
+        == 1
+    )
 
 
 async def test_follow_up_is_done_once_and_in_turn(bench: Bench) -> None:

@@ -38,7 +38,8 @@ BY_NAME = {script.name: script for script in SCRIPTS}
 LUA = frozenset(
     {
         "unpack", "tonumber", "tostring", "ipairs", "pairs", "math.max", "math.min", "math.floor",
-        "string.format", "string.gmatch", "string.match", "table.concat", "cjson.encode",
+        "string.find", "string.format", "string.gmatch", "string.match", "string.sub",
+        "table.concat", "cjson.encode",
         "cjson.decode", "redis.call", "redis.pcall",
     }
 )  # fmt: skip

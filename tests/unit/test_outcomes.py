@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker import Code, Result, errors, results
-from broker._outcomes import CLOSED, NUMBERED, SENT, closer_detail, refusal
+from broker._outcomes import CLOSED, NUMBERED, SENT, closer_detail, refusal, words_of
 from broker._scripts import SCRIPTS
 
 CHANNEL = "c0ffee"
@@ -70,8 +70,13 @@ def test_words_of_a_refusal(word: str, kind: type[errors.TympanError]) -> None:
         assert error.channel == CHANNEL
 
 
+def test_words_of_several_that_travelled_together() -> None:
+    assert words_of("2 OK 1 LOST 1 OK") == ["OK", "OK", "LOST", "OK"]
+    assert words_of("64 NO_LISTENERS") == ["NO_LISTENERS"] * 64
+
+
 def test_every_word_of_every_script_has_an_outcome() -> None:
-    known = {*SENT, *CLOSED, *REFUSALS, *BY_CLIENT}
+    known = {*SENT, *CLOSED, *REFUSALS, *BY_CLIENT, "MANY"}
     words = {word for script in SCRIPTS if script.name not in HOUSEKEEPING for word in script.words}
     assert words <= known, f"without an outcome: {words - known}"
     assert set(REFUSALS) | set(SENT) | set(CLOSED) <= words, "an outcome that no script has"
