@@ -5,10 +5,11 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare demo test lint format conformance race failovers scale mutants clean
+.PHONY: help prepare demo test lint format conformance race failovers scale mutants bench \
+	bench-quick peers clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
 		while IFS='|' read -r target text; do printf '  %-12s %s\n' "$$target" "$$text"; done
 
 prepare:
@@ -44,6 +45,15 @@ scale: prepare ## let replicas of a pool share, die and be rolled; and count wha
 mutants: prepare ## check that the tests notice broken scripts
 	$(BIN)/python -m tests.mutants $(ARGS)
 
+peers: prepare
+	-@benchmarks/peers/prepare
+
+bench: peers ## measure the broker against raw Redis and its peers; at most 20 minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: peers ## the first four rows of it, in two minutes
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
 clean: ## remove everything that was made: environment, builds, caches
-	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
+import click
 import pytest
 
+import workers
 from broker import TympanError
 from tests.cli.commands import TYPE, Place, Tympan
-from workers.cli import main
+from workers.cli import COMMANDS, main, tympan
 from workers.cli.failures import code_of, status_of
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -213,3 +217,22 @@ def test_help_says_what_the_exit_status_means(capsys: pytest.CaptureFixture[str]
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tympan ")
+
+
+def test_help_knows_each_command_by_its_own_words() -> None:
+    context = click.Context(tympan)
+    for name, known in COMMANDS.items():
+        command = tympan.get_command(context, name)
+        assert command is not None
+        assert (command.name, command.get_short_help_str(200)) == (name, known.what)
+
+
+def test_all_names_of_workers_are_there() -> None:
+    assert {name: getattr(workers, name) for name in workers.__all__}.keys() == set(workers.__all__)
+
+
+def test_help_needs_nothing_of_the_broker() -> None:
+    code = "import sys; from workers.cli import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = done.stdout.splitlines()[-1].split()
+    assert not {"broker", "redis", "pydantic", "rich"} & set(imported)

@@ -6,37 +6,85 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from typing import NamedTuple
 
 import click
 
-from broker import TympanError
-from workers.cli import failures
-from workers.cli.dead import dead
-from workers.cli.doctor import doctor
-from workers.cli.extensions import bridge_group, extensions, list_bridges
-from workers.cli.listen import listen
-from workers.cli.looking import channels, registrations, show
-from workers.cli.options import CommandLine, farm_options, in_json, verbatim
-from workers.cli.output import OutputClosed
-from workers.cli.pools import pool
-from workers.cli.printers import printer
-from workers.cli.rights import grant, grants, revoke
-from workers.cli.send import send
-from workers.cli.servers import server, servers
-from workers.cli.up import up
-from workers.cli.watching import list_workers, top
-from workers.cli.worker import reaper, worker
-from workers.embedded import EmbeddedRedisError
+from workers.cli.line import CommandLine, OutputClosed, farm_options, in_json, verbatim
 
 PROGRAM = "tympan"
 INTERRUPTED = 130
 
 
+class Known(NamedTuple):
+    """A command that was not imported yet."""
+
+    module: str
+    attribute: str
+    what: str
+    """The first sentence of its help."""
+
+
+COMMANDS = {
+    "bridge": Known("extensions", "bridge_group", "Run a bridge to a print system."),
+    "bridges": Known("extensions", "list_bridges", "List bridges to print systems."),
+    "channels": Known("looking", "channels", "List open channels."),
+    "dead": Known("dead", "dead", "What pools could not handle: list, replay, drop."),
+    "doctor": Known("doctor", "doctor", "Say what a success is worth on this Redis."),
+    "extensions": Known("extensions", "extensions", "List what other packages plug in."),
+    "grant": Known("rights", "grant", "Give a user a right."),
+    "grants": Known("rights", "grants", "List who may administer what."),
+    "listen": Known("listen", "listen", "Listen, and answer questions."),
+    "pool": Known("pools", "pool", "Make, list and delete pools of workers."),
+    "printer": Known("printers", "printer", "Delete a printer."),
+    "reaper": Known("worker", "reaper", "End what dead processes held, and count the backlog."),
+    "registrations": Known("looking", "registrations", "List who listens."),
+    "revoke": Known("rights", "revoke", "Take a right away."),
+    "send": Known("send", "send", "Send a notification, or ask a question."),
+    "server": Known("servers", "server", "Name print servers, or forget them."),
+    "servers": Known("servers", "servers", "List print servers."),
+    "show": Known("looking", "show", "Show one channel and its conversation."),
+    "top": Known("watching", "top", "Watch the farm live."),
+    "up": Known("up", "up", "Start a private Redis and run until interrupted."),
+    "worker": Known("worker", "worker", "Run a worker: one replica of its pool."),
+    "workers": Known(
+        "watching",
+        "list_workers",
+        "Show servers, pools, open questions, listeners and dead letters.",
+    ),
+}
+"""A command's module is imported when it is run: help needs none of them, nor the broker."""
+
+
+class Commands(click.Group):
+    """The commands of :data:`COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Their names, in order."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """One of them, imported; None where there is none of that name."""
+        known = COMMANDS.get(cmd_name)
+        if known is None:
+            return None
+        module = importlib.import_module(f"{__name__}.{known.module}")
+        command: click.Command = getattr(module, known.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """What they do, a sentence each."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].what) for name in sorted(COMMANDS)])
+
+
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(PROGRAM)
     except metadata.PackageNotFoundError:
@@ -50,6 +98,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=verbatim(
         r"""
@@ -82,14 +131,6 @@ def tympan() -> None:
     """Print notification channels for whole farms, on Redis."""
 
 
-for _command in (
-    *(up, send, listen, channels, registrations, show, grant, revoke, grants, printer, doctor),
-    *(servers, server, extensions, list_bridges, bridge_group, worker, reaper),
-    *(pool, dead, list_workers, top),
-):
-    tympan.add_command(_command)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -97,13 +138,17 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         status = tympan.main(words, prog_name=PROGRAM, obj=line, standalone_mode=False)
         sys.stdout.flush()
-    except (click.ClickException, TympanError, EmbeddedRedisError) as error:
-        as_json = line.as_json or in_json(error, words)
-        return failures.report(error, as_json=as_json, command=line.command)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (OutputClosed, BrokenPipeError):
         # They have seen enough. Python must not try to flush the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.DONE
+        return 0
+    except Exception as error:
+        from workers.cli import failures
+
+        if not isinstance(error, failures.TOLD):
+            raise
+        as_json = line.as_json or in_json(error, words)
+        return failures.report(error, as_json=as_json, command=line.command)
     return int(status or 0)

@@ -17,8 +17,9 @@ from broker.errors import InvalidArgument, NoSuchLetter, PoolError, TympanError
 from broker.notification_type import describe_type
 from broker.results import S_OK
 from workers.cli.failures import DONE, FAILED, error_record
+from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import on_each, tell_missing, where
-from workers.cli.options import farm_options, optional_name_argument, parse_name, verbatim
+from workers.cli.options import optional_name_argument, parse_name
 from workers.cli.output import (
     Output,
     age,

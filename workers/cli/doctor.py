@@ -16,7 +16,8 @@ from broker import Durability, Name, Settings
 from broker._address import Address, Form
 from broker.settings import default_url
 from workers.cli.failures import DONE, FAILED
-from workers.cli.options import CommandLine, farm_options, optional_name_argument, verbatim
+from workers.cli.line import CommandLine, farm_options, verbatim
+from workers.cli.options import optional_name_argument
 from workers.cli.output import Output, printable
 from workers.cli.running import PATIENCE, run
 from workers.doctor import diagnose

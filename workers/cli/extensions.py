@@ -14,7 +14,8 @@ from broker.extensions import Fault, Point
 from broker.names import parse_user
 from workers.bridge import GROUP, Bridge, bridges
 from workers.cli.failures import DONE
-from workers.cli.options import CommandLine, farm_options, login_name, parse_name, verbatim
+from workers.cli.line import CommandLine, farm_options, verbatim
+from workers.cli.options import login_name, parse_name
 from workers.cli.output import Output, printable
 from workers.cli.running import run
 

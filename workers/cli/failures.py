@@ -19,6 +19,8 @@ FAILED = 3
 NO_RESPONSE = 4
 UNREACHABLE = 5
 
+TOLD = (click.ClickException, TympanError, EmbeddedRedisError)
+"""What ends a command with a sentence; anything else is a fault of the program."""
 NOT_STARTED = Result("REDIS_NOT_STARTED", results.UNEXPECTED.hresult)
 """A private redis-server did not come up, or went down."""
 

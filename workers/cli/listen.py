@@ -21,17 +21,16 @@ from broker import (
 from broker.names import parse_user
 from workers.cli.answering import Always, Answering, Ask, Silence
 from workers.cli.failures import DONE, NO_RESPONSE
+from workers.cli.line import farm_options, verbatim
 from workers.cli.listening import Listening
 from workers.cli.options import (
     Kind,
     at_most_one,
-    farm_options,
     optional_name_argument,
     parse_seconds,
     settle_style,
     style_option,
     type_option,
-    verbatim,
 )
 from workers.cli.output import Output
 from workers.cli.payloads import check

@@ -17,7 +17,8 @@ from broker.notification_type import describe_type
 from broker.pool import PoolFacts
 from broker.rights import short_name
 from workers.cli.failures import DONE, Unknown, error_record, sentence, status_of
-from workers.cli.options import farm_options, optional_name_argument
+from workers.cli.line import farm_options
+from workers.cli.options import optional_name_argument
 from workers.cli.output import (
     Output,
     age,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import getpass
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -16,15 +15,6 @@ from broker.errors import InvalidName
 from broker.notification import model_of
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-
-@dataclass
-class CommandLine:
-    """What ``--url`` and ``--json`` say, before or after the command, and which command it is."""
-
-    url: str | None = None
-    as_json: bool = False
-    command: str = "tympan"
 
 
 class Kind(NamedTuple):
@@ -84,56 +74,6 @@ def parse_seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise click.BadParameter(f"{text!r} is no time in seconds: write 30 or 0.5")
     return value
-
-
-def _keep_url(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    line = ctx.ensure_object(CommandLine)
-    line.command = ctx.command_path  # this is called for each command, before its words are read
-    if value is not None:
-        line.url = value
-
-
-def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.ensure_object(CommandLine).as_json = True
-
-
-def farm_options(command: C) -> C:
-    """``--url`` and ``--json``, which are understood before and after the command."""
-    for option in (
-        click.option(
-            "--json",
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_keep_json,
-            help="One JSON object a line on standard output, all else on standard error.",
-        ),
-        click.option(
-            "--url",
-            metavar="URL",
-            is_eager=True,
-            expose_value=False,
-            callback=_keep_url,
-            help="The farm's Redis: redis://host:port/0, unix:///path, "
-            "redis+sentinel://host:port,.../name or redis+cluster://host:port,...; with rediss for "
-            "TLS. Default: TYMPAN_URL, otherwise redis://127.0.0.1:6379/0.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def verbatim(text: str) -> str:
-    """Help text whose lines click leaves as they are."""
-    return "\n\n".join("\b\n" + paragraph for paragraph in text.strip("\n").split("\n\n"))
-
-
-def in_json(error: Exception, words: Sequence[str]) -> bool:
-    """Whether a command line that could not be read asks for JSON."""
-    if not isinstance(error, click.ClickException):
-        return False
-    return "--json" in words[: words.index("--")] if "--" in words else "--json" in words
 
 
 type_option = click.option(

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from broker.notification_type import ASYNC_UI, PRINTER_CONFIGURATION
 from broker.results import Result
-from workers.cli.options import CommandLine
+from workers.cli.line import CommandLine, OutputClosed
 
 Record = Mapping[str, Any]
 
@@ -33,10 +33,6 @@ _UTF16 = (ASYNC_UI, PRINTER_CONFIGURATION)
 _UTF16_MARK = b"\xff\xfe"
 _SHOWN_BYTES = 32
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
-
-
-class OutputClosed(Exception):
-    """Whoever read standard output went away: there is nobody to write to."""
 
 
 class _Console(Console):

@@ -25,6 +25,7 @@ from broker.pool import PoolFacts, Subscription
 from broker.registration import MAX_BUFFER
 from broker.results import S_OK
 from workers.cli.failures import DONE, FAILED, error_record
+from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import (
     found_pools,
     hears,
@@ -33,13 +34,7 @@ from workers.cli.looking import (
     tell_missing,
     where,
 )
-from workers.cli.options import (
-    Kind,
-    farm_options,
-    optional_name_argument,
-    type_option,
-    verbatim,
-)
+from workers.cli.options import Kind, optional_name_argument, type_option
 from workers.cli.output import Output, age, counted, printable, result_record
 from workers.cli.running import connect, run
 

@@ -9,7 +9,8 @@ from broker import Name
 from broker.deletion import Deletion
 from broker.results import S_OK
 from workers.cli.failures import DONE
-from workers.cli.options import farm_options, name_argument, verbatim
+from workers.cli.line import farm_options, verbatim
+from workers.cli.options import name_argument
 from workers.cli.output import Output, printable, result_record
 from workers.cli.running import connect, run
 

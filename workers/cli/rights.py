@@ -12,8 +12,9 @@ from broker.names import parse_user
 from broker.results import S_OK
 from broker.rights import parse_right
 from workers.cli.failures import DONE
+from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import on_each, tell_missing, where
-from workers.cli.options import farm_options, optional_name_argument, parse_name, verbatim
+from workers.cli.options import optional_name_argument, parse_name
 from workers.cli.output import Output, printable, result_record
 from workers.cli.running import connect, run
 

@@ -12,7 +12,8 @@ import click
 from broker import Broker
 from broker._address import Form, form_of
 from broker.settings import default_url
-from workers.cli.options import CommandLine, login_name
+from workers.cli.line import CommandLine
+from workers.cli.options import login_name
 from workers.cli.output import logging_to_stderr
 
 PATIENCE = 5.0

@@ -28,17 +28,16 @@ from broker.names import parse_user
 from broker.notification_type import describe_type
 from broker.results import NO_LISTENERS, NOTIFICATION_LOST, S_OK
 from workers.cli.failures import DONE, NO_RESPONSE
+from workers.cli.line import farm_options, verbatim
 from workers.cli.options import (
     Kind,
     at_most_one,
-    farm_options,
     login_name,
     name_argument,
     parse_seconds,
     settle_style,
     style_option,
     type_option,
-    verbatim,
 )
 from workers.cli.output import Output, result_record
 from workers.cli.payloads import check, payload_record, payload_shown

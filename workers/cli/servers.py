@@ -11,8 +11,9 @@ from broker import Name
 from broker.inventory import ServerFacts
 from broker.results import S_OK
 from workers.cli.failures import DONE, error_record, status_of
+from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import tell_missing
-from workers.cli.options import farm_options, parse_server, verbatim
+from workers.cli.options import parse_server
 from workers.cli.output import Output, result_record
 from workers.cli.running import connect, run
 

@@ -14,7 +14,7 @@ import click
 
 from broker import Settings
 from broker.errors import InvalidSettings
-from workers.cli.options import farm_options
+from workers.cli.line import farm_options
 from workers.health import Address
 from workers.logs import LogFormat, logging_as
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from workers.cli.options import farm_options, verbatim
+from workers.cli.line import farm_options, verbatim
 from workers.cli.output import Output
 from workers.cli.running import SIGNALS
 from workers.embedded import EmbeddedRedis, EmbeddedRedisError

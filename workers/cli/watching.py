@@ -12,8 +12,9 @@ from broker import Broker
 from broker.errors import OutcomeUnknown, RedisError
 from broker.survey import Survey
 from workers.cli.failures import DONE, error_record, sentence, status_of
+from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import channel_record, registration_record
-from workers.cli.options import farm_options, parse_seconds, verbatim
+from workers.cli.options import parse_seconds
 from workers.cli.output import Output, clock, on_one_line, span
 from workers.cli.pools import pool_record
 from workers.cli.running import connect, run

@@ -16,13 +16,8 @@ import click
 from broker import Broker, Name, Settings
 from broker.names import parse_user
 from workers.cli.failures import DONE, FAILED
-from workers.cli.options import (
-    CommandLine,
-    login_name,
-    parse_name,
-    parse_seconds,
-    verbatim,
-)
+from workers.cli.line import CommandLine, verbatim
+from workers.cli.options import login_name, parse_name, parse_seconds
 from workers.cli.service import run_service, service_options
 from workers.extras import needed
 from workers.health import Address, HealthPort, Liveness

@@ -1,0 +1,1 @@
+"""Those who are compared: a program each, run in processes of its own."""
