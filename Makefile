@@ -1,7 +1,7 @@
 # Further arguments go through ARGS, as in: make test ARGS="-k proxy"
 ARGS ?=
 # How many processes share the tests; a file's tests stay together.
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help

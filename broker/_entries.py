@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -27,11 +29,43 @@ class EntryId(NamedTuple):
         return f"{self.epoch}-{self.number}"
 
 
-class Entry(NamedTuple):
+class Sent(NamedTuple):
+    """A unidirectional notification, as its entry tells of it."""
+
+    channel: str
+    number: int
+    """Which one of its channel it is; 0 where that was not told."""
+    printer: str
+    user: str
+    """The channel's target user, or EVERYONE."""
+    at: float
+    """When Redis took it, in seconds of its clock."""
+    trace: str
+    body: bytes | None
+
+
+@dataclass(slots=True)
+class Entry:
     """One entry of a stream, or one event of a board."""
 
     id: EntryId
     fields: dict[str, bytes]
+    _sent: Sent | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def sent(self) -> Sent:
+        """Read once, however many listen."""
+        if self._sent is None:
+            self._sent = Sent(
+                self.text("channel"),
+                int(self.text("op") or 0),
+                self.text("printer"),
+                self.text("user"),
+                float(self.text("at") or 0) / 1000,
+                self.text("trace"),
+                self.fields.get("body"),
+            )
+        return self._sent
 
     def text(self, field: str) -> str:
         """A field's text, empty where the entry has none."""
@@ -59,7 +93,8 @@ def entry(id_: bytes, flat: Sequence[bytes]) -> Entry:
 
 
 def _entry(id_: EntryId, flat: Sequence[bytes]) -> Entry:
-    return Entry(id_, {flat[i].decode(): flat[i + 1] for i in range(0, len(flat) - 1, 2)})
+    names = iter(flat)
+    return Entry(id_, {name.decode(): value for name, value in zip(names, names, strict=False)})
 
 
 def read_range(reply: Sequence[Any]) -> list[Entry]:

@@ -7,7 +7,9 @@ lifetime of each key; a test holds that page against :data:`CATALOGUE`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -83,11 +85,13 @@ class Audience:
     style: Style
     whom: str
     """``=alice``, EVERYONE or ADMINISTRATORS; or a pool's registration, for its own stream."""
+    field: str = dataclasses.field(init=False, repr=False, compare=False)
+    """The audience as one text: suffix of its keys, field in ``streams``."""
 
-    @property
-    def field(self) -> str:
-        """The audience as one text: suffix of its keys, field in ``streams``."""
-        return f"{self.printer}|{self.type}|{self.style.word}|{self.whom}"
+    def __post_init__(self) -> None:
+        """Every key needs the text, so it is made once."""
+        field = f"{self.printer}|{self.type}|{self.style.word}|{self.whom}"
+        object.__setattr__(self, "field", field)
 
 
 def subject(name: Name, type_: UUID, style: Style, user: str) -> str:
@@ -101,6 +105,7 @@ def parse_subject(text: str) -> tuple[str, UUID, Style, str]:
     return printer, UUID(type_), Style.from_word(style), user
 
 
+@lru_cache(maxsize=1024)
 def channel_audiences(name: Name, type_: UUID, style: Style, user: str) -> tuple[Audience, ...]:
     """Where a channel's notifications go (the user truth table, R41 to R46).
 

@@ -20,7 +20,7 @@ from broker.notification import Notification
 if TYPE_CHECKING:
     from broker._server import Server
 
-AT_ONCE = 256
+AT_ONCE = 64
 NOBODY = "~"
 """The consumer that holds what was handed back, as the scripts call it."""
 

@@ -76,8 +76,10 @@ def processing(
 ) -> contextlib.AbstractContextManager[object]:
     """A consumer's span that continues the sender's trace, or begins one of its own.
 
-    ``sender`` is the context that came along. Where nobody traces here, it is passed on.
+    ``sender`` is the context that came along, if any. Where nobody traces here, it is passed on.
     """
+    if not sender and tracer() is None:
+        return _NO_SPAN
     parent, _, state = sender.partition(" ")
     carrier = dict(zip(FIELDS, (parent, state), strict=True))
     context = _PROPAGATOR.extract(carrier, Context())
@@ -91,8 +93,9 @@ def processing(
 
 
 def mark(span: object, outcome: str, is_fault: bool) -> None:
-    """Say on a span what came of it."""
-    assert isinstance(span, Span)
+    """Say on a span, if there is one, what came of it."""
+    if not isinstance(span, Span):
+        return
     span.set_attribute("tympan.outcome", outcome)
     if is_fault:
         span.set_status(StatusCode.ERROR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from broker import _calls, _trace
@@ -59,15 +60,10 @@ class Offer(End[Notification[P]], Generic[P]):
         super().__init__(registration.server, entry.text("channel"), name, registration.plan.type)
         self.registration = registration
         self._target = entry.text("user")
-        audiences = channel_audiences(name, self.type, BIDIRECTIONAL, self._target)
-        self._handle = Handle(
-            registration.id,
-            registration.plan.user,
-            self._server.session,
-            entry.text("source"),
-            Route.of(self._server.keys, self.id, name.printer, self._target, audiences),
-            entry.reference,
-        )
+        self._listener = registration.id
+        self._session = self._server.session
+        self._source = entry.text("source")
+        self._asked = entry.reference
         self._token = ""
         self._first_fetched = False
         self._parked = False
@@ -97,7 +93,20 @@ class Offer(End[Notification[P]], Generic[P]):
 
     @property
     def _me(self) -> str:
-        return self._handle.registration
+        return self._listener
+
+    @cached_property
+    def _handle(self) -> Handle:
+        """This end, as the scripts are told; most questions are answered by somebody else."""
+        audiences = channel_audiences(self.name, self.type, BIDIRECTIONAL, self._target)
+        return Handle(
+            self._listener,
+            self.registration.plan.user,
+            self._session,
+            self._source,
+            Route.of(self._server.keys, self.id, self.name.printer, self._target, audiences),
+            self._asked,
+        )
 
     # Answering ----------------------------------------------------------------------------------
 

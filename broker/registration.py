@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
 
 from broker._backlog import Backlog
-from broker._entries import Entry
+from broker._entries import Entry, Sent
 from broker._keys import EVERYONE
 from broker._outcomes import PRINTER_DELETED
 from broker._plan import RegistrationPlan
@@ -328,34 +328,36 @@ class Registration(Generic[P]):
                 self._backlog.release(self._release_notice(float(entry.text("at") or 0) / 1000))
                 self._wake()
             return
-        if self._is_repeated(entry):
+        sent = entry.sent
+        if self._is_repeated(sent):
             place.taken += 1  # it waits nowhere
             return
-        user = entry.text("user")
         notification: Notification[P] = Notification(
             self.plan.type,
-            entry.fields.get("body"),
-            entry.text("channel"),
-            Name(self.name.server, entry.text("printer")),
-            None if user == EVERYONE else user,
-            float(entry.text("at") or 0) / 1000,
+            sent.body,
+            sent.channel,
+            self.name
+            if sent.printer == self.name.printer
+            else Name(self.name.server, sent.printer),
+            None if sent.user == EVERYONE else sent.user,
+            sent.at,
             self.model,
-            trace=entry.text("trace"),
+            trace=sent.trace,
         )
         self._backlog.add(place, notification)
         self._wake()
 
-    def _is_repeated(self, entry: Entry) -> bool:
+    def _is_repeated(self, sent: Sent) -> bool:
         """Whether its source said this before: to a Redis that forgot it, and was asked again.
 
         A source numbers what it sends on a channel (D24).
         """
-        channel, number = entry.text("channel"), int(entry.text("op") or 0)
-        before = self._heard.pop(channel, 0)
-        self._heard[channel] = max(before, number)
-        if len(self._heard) > REMEMBERED:
-            del self._heard[next(iter(self._heard))]
-        return 0 < number <= before
+        heard = self._heard
+        before = heard.pop(sent.channel, 0)
+        heard[sent.channel] = max(before, sent.number)
+        if len(heard) > REMEMBERED:
+            del heard[next(iter(heard))]
+        return 0 < sent.number <= before
 
     def _release_notice(self, at: float) -> Notification[P]:
         return Notification(NOTIFICATION_RELEASE, None, "", self.name, None, at)

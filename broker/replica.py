@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tympan")
 
-AT_ONCE = 256
+AT_ONCE = 64
+FINISHED_AT_ONCE = 256
+"""A call that reads bodies takes longer for each than one that does not."""
 Where = tuple[int, str, int]
 """One delivery: which of the pool's streams, the entry, and how often it was delivered by then."""
 
@@ -558,8 +560,8 @@ class Replica(Generic[P]):
 
     async def _finish(self) -> None:
         while self._finishing:
-            batch = self._finishing[:AT_ONCE]
-            del self._finishing[:AT_ONCE]
+            batch = self._finishing[:FINISHED_AT_ONCE]
+            del self._finishing[:FINISHED_AT_ONCE]
             call = _calls.finish(self.server.keys, [place for place, _ in batch])
             try:
                 _, *words = await self.server.ask(lambda: call)  # noqa: B023 (in the same turn)

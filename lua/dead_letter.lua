@@ -29,15 +29,17 @@ local run, epoch, session, group, id, most, keep, times, after = unpack(ARGV, 1,
 local refusal = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
-local asked = table.concat({ unpack(ARGV, 10) }, '\n')
-for _, letter in ipairs(redis.call('XRANGE', dead, after, '+', 'COUNT', 1000)) do
-  if table.concat(letter[2], '\n') == asked then return { 'OK', letter[1] } end -- done before
+local holder, delivered
+if id ~= '' then holder, delivered = in_hand(stream, group, id) end
+if holder ~= session or not is_that(times, delivered) then -- perhaps it was done before
+  local asked = table.concat({ unpack(ARGV, 10) }, '\n')
+  for _, letter in ipairs(redis.call('XRANGE', dead, after, '+', 'COUNT', 1000)) do
+    if table.concat(letter[2], '\n') == asked then return { 'OK', letter[1] } end
+  end
+  if id ~= '' and not holder then return { 'GONE' } end
+  if id ~= '' then return { 'NOT_YOURS' } end
 end
-if id ~= '' then
-  local holder, delivered = in_hand(stream, group, id)
-  if not holder or not redis.call('ZSCORE', room, group) then return { 'GONE' } end
-  if holder ~= session or not is_that(times, delivered) then return { 'NOT_YOURS' } end
-end
+if id ~= '' and not redis.call('ZSCORE', room, group) then return { 'GONE' } end
 
 local letter = redis.call('XADD', dead, 'MAXLEN', '=', most, '*', unpack(ARGV, 10))
 if id ~= '' then

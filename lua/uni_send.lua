@@ -58,10 +58,13 @@ local routes, most = {}, (#KEYS - 5) / 3 - 1
 for i = 0, most do
   local stream, room, idle = unpack(KEYS, 6 + 3 * i, 8 + 3 * i)
   local field, pool = ARGV[14 + 2 * i], ARGV[15 + 2 * i]
-  redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
-  redis.call('ZCARD', idle)
-  routes[i] = { field = field, pool = pool, here = redis.call('ZCARD', room), denied = 0, sends = {},
-    number = last_number(streams, field, floor) }
+  local here, number = redis.call('ZCARD', room), 0
+  if here > 0 then
+    redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
+    number = last_number(streams, field, floor)
+  end
+  if pool ~= '' then redis.call('ZCARD', idle) end
+  routes[i] = { field = field, pool = pool, here = here, number = number, denied = 0, sends = {} }
 end
 
 -- What becomes of each, and whom it reaches.
@@ -70,7 +73,7 @@ for n = 1, #bodies do
   local listeners, missed, fulls = 0, 0, {}
   for i = 0, most do
     local room, route = KEYS[7 + 3 * i], routes[i]
-    fulls[i] = redis.call('ZCOUNT', room, '-inf', route.number + #route.sends)
+    fulls[i] = route.here > 0 and redis.call('ZCOUNT', room, '-inf', route.number + #route.sends) or 0
     listeners, missed = listeners + route.here, missed + fulls[i]
   end
   if missed > 0 and lossless == '1' then
@@ -112,7 +115,6 @@ for i = 0, most do
   if route.denied > 0 and route.pool ~= '' then
     redis.call('HINCRBY', streams, route.field .. ' denied', route.denied)
   end
-  if #rung > 0 and route.pool == '' then ring_all(bell, stream, rung) end
-  if #rung > 0 and route.pool ~= '' then wake(bell, idle, #rung, route.pool) end
+  if route.pool ~= '' then wake(bell, idle, #rung, route.pool) elseif #rung > 0 then ring_all(bell, stream, rung) end
 end
 return answer

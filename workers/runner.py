@@ -29,7 +29,7 @@ from workers.worker import Worker
 
 log = logging.getLogger("tympan")
 
-MOST_AT_ONCE = 256
+MOST_AT_ONCE = 64
 """What one call takes at the most."""
 
 
