@@ -56,6 +56,7 @@ class Hand:
     responses: dict[str, bool] = field(default_factory=dict)
     """What it said that was done; whether it was as safe as was asked."""
     heard: list[str] = field(default_factory=list)
+    offer: Any = None
     end: str = ""
     """How it ended: ``lost``, ``released``, ``closed <reason>``, an error's name, or HUNG."""
 
@@ -80,8 +81,12 @@ class Dialog:
         """Whether nobody is left who heard the question, and could answer it."""
         return bool(self.hands) and all(hand.end for hand in self.hands.values())
 
-    def hand(self, registration: str) -> Hand:
-        return self.hands.setdefault(registration, Hand())
+    def hand(self, registration: str, offer: Offer[Any]) -> Hand:
+        """A listener's end. Where Redis forgot the question, and it is asked again, another one."""
+        known = self.hands.get(registration)
+        if known is None or (ended(known.offer.closing) == "released" and not known.responses):
+            known = self.hands[registration] = Hand(offer=offer)
+        return known
 
 
 @dataclass
@@ -340,7 +345,7 @@ class Listener:
             task.add_done_callback(self.working.discard)
 
     async def _answer(self, offer: Offer[Any], registration: str) -> None:
-        hand = self._talk.dialog(offer.id).hand(registration)
+        hand = self._talk.dialog(offer.id).hand(registration, offer)
         try:
             await self._converse(offer, hand)
         except ResponseTimeout:
