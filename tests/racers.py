@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import sys
 from collections.abc import AsyncIterator
@@ -302,4 +303,5 @@ async def told_to_go_on(event: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("tympan").setLevel(logging.ERROR)  # that connections break is the point
     asyncio.run(play(Part(**json.loads(sys.argv[1]))))

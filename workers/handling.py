@@ -117,7 +117,8 @@ class Handling:
         except CloseDialog as verdict:
             return await self._closed(handler, item, verdict)
         except RetryLater as verdict:
-            return await self._retry(handler, item, verdict.why, verdict.after)
+            why = f"{verdict.why}, at delivery {item.times} of {self._worker.max_deliveries}"
+            return await self._retry(handler, item, why, verdict.after)
         except PutAside as verdict:
             return await self._put_aside(handler, item, verdict.reason)
         except FUTILE as error:
@@ -130,6 +131,10 @@ class Handling:
 
     async def _answer(self, run: Run) -> Any:
         handler, item = run.handler, run.item
+        most = self._worker.max_deliveries
+        if item.times > most:  # whoever had it never said what became of it: it may kill
+            was = f"handed out {item.times - 1} times, and never finished"
+            raise PutAside(f"{was}; max_deliveries is {most}")
         notification: Notification[Any] = item.notification
         if isinstance(item, PooledOffer):
             if item in self._failed:

@@ -43,9 +43,9 @@ class CloseDialog(Verdict):
 
 
 class RetryLater(Verdict):
-    """Hand it out again in ``after`` seconds; it counts as one more delivery."""
+    """Hand it out again in ``after`` seconds, up to the worker's ``max_deliveries``."""
 
-    def __init__(self, after: float, why: str = "the handler asked for it") -> None:
+    def __init__(self, after: float, why: str = "the handler asked for another try") -> None:
         if after < 0:
             raise ValueError(f"after={after!r}: a time in seconds is not negative")
         super().__init__(after, why)

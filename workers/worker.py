@@ -46,7 +46,7 @@ class Worker:
             everything.
         user: who listens; default whom the command line names, else the login name.
         max_deliveries: how often something is delivered before it is put aside as a dead letter;
-            Redis counts, so a process that was killed counts, too.
+            Redis counts, so a process that was killed counts, too, and so does a drain.
         retry_wait: tenacity's wait between deliveries, by their number; default random, up to
             2, 4, 8 ... and at the most 60 seconds.
         timeout: seconds that one run of a handler may take; None for no limit.

@@ -27,6 +27,7 @@ from tests.farm import (
     Farm,
     OutOfPaper,
 )
+from tests.redis.pooling import ALERTS, Member
 from tests.redis.scenes import BRISK, until
 from workers import CloseDialog, Decline, Outcome, PutAside, RetryLater, Worker
 from workers.runner import Runner
@@ -157,6 +158,32 @@ async def test_what_fails_is_delivered_again_and_put_aside_at_last(desk: Farm) -
     (letter,) = await (await desk.broker()).dead_letters.on_server(SERVER)
     assert (letter.pool, letter.times, letter.data) == ("desk", 3, b"poison")
     assert letter.reason == "RuntimeError: the paper is sour"
+
+
+async def test_what_nobody_lives_to_finish_is_put_aside_unread(desk: Farm) -> None:
+    """Each of its deliveries may have killed a process; the next one is spared."""
+    worker = Worker("desk", user="desk", max_deliveries=2, **NOW)
+    bodies: list[bytes] = []
+
+    @worker.listen(PRINTER, TYPE)
+    def handle(notification: Notification[Any]) -> None:
+        bodies.append(notification.body)
+
+    doomed = await Member.of(await desk.broker("desk", **BRISK), ALERTS, "desk")
+    await notify(desk, b"poison")
+    for _ in range(2):
+        poison = await doomed.delivery()
+        assert poison.notification.data == b"poison"
+        await poison.hand_back()
+    await doomed.replica.leave()
+    async with running(desk, worker) as (_, witness):
+        await witness.until(Outcome.DEAD)
+        await notify(desk, b"good")
+        await witness.until(Outcome.DEAD, Outcome.DONE)
+    assert bodies == [b"good"]
+    (letter,) = await (await desk.broker()).dead_letters.on_server(SERVER)
+    assert (letter.data, letter.times) == (b"poison", 3)
+    assert letter.reason == "handed out 2 times, and never finished; max_deliveries is 2"
 
 
 @pytest.mark.parametrize(
