@@ -19,12 +19,14 @@ from broker._entries import Entry, entry, read_range
 from broker._keys import EVERYONE, Audience
 from broker._plan import PoolPlan, RegistrationPlan
 from broker._scripts import Arg
+from broker._standing import granted
 from broker.conversation import BIDIRECTIONAL
 from broker.errors import (
     AccessDenied,
     MaxRegistrationCountExceeded,
     NoSuchPool,
     NotInHand,
+    OutcomeUnknown,
     RedisError,
     RedisUnreachable,
     RightsUnavailable,
@@ -34,6 +36,7 @@ from broker.errors import (
 from broker.names import Name
 from broker.notification import Notification, P
 from broker.pooled_offer import PooledOffer
+from broker.rights import Right, short_name
 
 if TYPE_CHECKING:
     from broker._end import End
@@ -214,7 +217,7 @@ class Replica(Generic[P]):
             await _pools.create(server, self._plan)
             joined, listed = await self._asked_to_join()
         if not joined:
-            raise self._gone()
+            raise await self._gone()
         if self._state in ("left", "ended"):  # meanwhile
             return
         self._state, self._listed = "joined", listed
@@ -227,11 +230,17 @@ class Replica(Generic[P]):
         )
         return word == "OK", listed.decode()
 
-    def _gone(self) -> NoSuchPool:
+    async def _gone(self) -> NoSuchPool:
+        plan, why = self.plan, "it was deleted, or Redis lost it"
+        if plan.right:
+            why = "its right was revoked, it was deleted, or Redis lost it"
+            with contextlib.suppress(RedisError, OutcomeUnknown):  # then nobody knows which
+                has = await granted(self.server, {(plan.user, plan.name)})
+                if plan.needed & ~has[plan.user, plan.name]:
+                    right = short_name(Right(plan.needed), plan.name)
+                    why = f"its right was revoked ({right}, of {plan.user})"
         return NoSuchPool(
-            f"pool {self.pool} does not listen to {self.name} any more: it was deleted, or Redis "
-            "lost it",
-            self.pool,
+            f"pool {self.pool} does not listen to {self.name} any more: {why}", self.pool
         )
 
     async def leave(self) -> None:

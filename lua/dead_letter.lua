@@ -29,8 +29,7 @@ local run, epoch, session, group, id, most, keep, times, after = unpack(ARGV, 1,
 local refusal = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
-local holder, delivered
-if id ~= '' then holder, delivered = in_hand(stream, group, id) end
+local holder, delivered = in_hand(stream, group, id)
 if holder ~= session or not is_that(times, delivered) then -- perhaps it was done before
   local asked = table.concat({ unpack(ARGV, 10) }, '\n')
   for _, letter in ipairs(redis.call('XRANGE', dead, after, '+', 'COUNT', 1000)) do

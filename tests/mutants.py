@@ -75,6 +75,12 @@ EQUIVALENT: dict[str, str] = {
     "replay: no `not is_board` in `not is_board and tonumber(space) <= number`": (
         "a board's room is infinite, and so never full"
     ),
+    "shared/append: `>=` for `>` in `size + #part > BELL_MOST`": (
+        "differs for a bell of just so many bytes, which may be one or two"
+    ),
+    "uni_send: always `here > 0`": "spares reads of a stream that is not written",
+    "uni_send: `>=` for `>` in `here > 0`": "spares reads of a stream that is not written",
+    "uni_send: always `pool ~= ''`": "spares a read: an audience's room stands for what is idle",
     "shared/pool: never `not woken`": (
         "a bell at no channel is an error, which pcall takes: nobody is woken either way"
     ),

@@ -132,7 +132,8 @@ class Handling:
     async def _answer(self, run: Run) -> Any:
         handler, item = run.handler, run.item
         most = self._worker.max_deliveries
-        if item.times > most:  # whoever had it never said what became of it: it may kill
+        is_carried = isinstance(item, PooledOffer) and item.is_mine  # however old, it may be well
+        if item.times > most and not is_carried:  # nobody who had it said what became of it
             was = f"handed out {item.times - 1} times, and never finished"
             raise PutAside(f"{was}; max_deliveries is {most}")
         notification: Notification[Any] = item.notification

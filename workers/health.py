@@ -6,7 +6,7 @@ Only code that keeps the interpreter's lock for itself silences it, and then sil
 ========== =======================================================================================
 /livez     200, or 503 while the worker's loop did not go around for three poll intervals; Redis
            has no say in it: a restart would not mend Redis
-/readyz    200, or 503 and each reason: not started, draining, or what the runner names
+/readyz    200, or 503 and each reason: not started, draining, stuck, or what the runner names
 /startupz  200 once everything was joined
 /metrics   for Prometheus
 /backlog   JSON: what each pool has not finished; 503 while that is unknown
@@ -169,7 +169,8 @@ class HealthPort:
         address: where to listen.
         liveness: the beats of the worker's loop, and its state.
         obstacles: what keeps a started worker from being ready, a sentence for each: what is not
-            joined, a Redis that does not answer. Called in the port's thread, as the next ones.
+            joined, a Redis that is silent. Called in the port's thread, as the next ones, and
+            not while the worker's loop is stuck.
         metrics: without one there is no ``/metrics``.
         backlog: without one there is no ``/backlog``.
 
@@ -290,10 +291,11 @@ class HealthPort:
     async def _readyz(self, _: web.Request) -> web.Response:
         state = self._liveness.state
         faults = [] if state is State.READY else [state.value]
-        if self._liveness.fault is not None:
-            faults.append(self._liveness.fault)
-        if state is State.READY:
-            faults.extend(self._obstacles())
+        stuck = self._liveness.fault
+        if stuck is not None:  # what the loop would know is out of date
+            faults.append(stuck)
+        elif state is State.READY:
+            faults.extend(dict.fromkeys(self._obstacles()))
         return _text(503, *faults) if faults else _text(200, state.value)
 
     async def _show_metrics(self, request: web.Request) -> web.Response:

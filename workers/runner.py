@@ -19,7 +19,7 @@ from broker.errors import (
 )
 from broker.pooled_offer import PooledOffer
 from broker.replica import Replica, ReplicaListener
-from workers.handler import Handler, call, hook_values
+from workers.handler import Function, Handler, call, hook_values
 from workers.handling import Handling, Item, Run
 from workers.health import Liveness, State
 from workers.logs import about
@@ -87,6 +87,8 @@ class Runner(ReplicaListener):
         self._idle = asyncio.Event()
         self.is_needless = asyncio.Event()
         """Set when there is nothing to serve any more: its pools were deleted, or refuse it."""
+        self.failed_hook = ""
+        """Which hook raised, if one did: ``start-up hook connect``."""
         self._pump: asyncio.Task[None] | None = None
         self._is_draining = False
 
@@ -99,7 +101,7 @@ class Runner(ReplicaListener):
         """
         given = {Broker: self.broker, Worker: self.worker}
         for hook in self.worker.startup:
-            await call(hook, hook_values(hook, given), self._threads)
+            await self._call("start-up", hook, hook_values(hook, given))
         self._pump = asyncio.create_task(self._go_around(), name="tympan-worker")
         await self.membership.join()
         self.liveness.state = State.READY
@@ -107,8 +109,8 @@ class Runner(ReplicaListener):
     async def stop(self, drain: float = 30.0) -> int:
         """Take nothing new, finish what is in hand within ``drain`` seconds, hand back the rest.
 
-        Returns how many runs were broken off. Handlers that run in threads go on to their end;
-        what they had is handed out again.
+        Returns how many runs were broken off. Functions that go on in threads are not among them;
+        what they had is handed out again, too.
         """
         self._is_draining = True
         self.liveness.state = State.DRAINING
@@ -117,29 +119,49 @@ class Runner(ReplicaListener):
             async with asyncio.timeout(drain):
                 await self._until_idle()
         except TimeoutError:
-            log.warning("%d handlers are not done after %g s", len(self._runs), drain)
-        broken = self.in_hand
-        for task in broken:
+            many = len(self._runs)
+            which = "handler is" if many == 1 else "handlers are"
+            log.warning("%d %s not done after %g s", many, which, drain)
+        broken = {run: run.task for run in self._runs if run.task and not run.task.done()}
+        for task in broken.values():
             task.cancel()
-        await asyncio.gather(*broken, return_exceptions=True)
+        await asyncio.gather(*broken.values(), return_exceptions=True)
+        broken_off = sum(not _goes_on(run) for run in broken)
         await self.membership.leave()
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
         given = {Broker: self.broker, Worker: self.worker}
         for hook in reversed(self.worker.shutdown):
-            await call(hook, hook_values(hook, given), self._threads)
+            await self._call("shut-down", hook, hook_values(hook, given))
         self._threads.shutdown(wait=False, cancel_futures=True)
-        return len(broken)
+        return broken_off
 
-    @property
-    def in_hand(self) -> list[asyncio.Task[None]]:
-        """The runs that are under way."""
-        return [run.task for run in self._runs if run.task is not None and not run.task.done()]
+    async def _call(self, kind: str, hook: Function, filled: dict[str, Any]) -> None:
+        try:
+            await call(hook, filled, self._threads)
+        except Exception:
+            self.failed_hook = f"{kind} hook {getattr(hook, '__name__', type(hook).__name__)}"
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
     def describe(self) -> list[str]:
-        """What is in hand, in words."""
-        return [f"{run.handler.name}: {run.item!r}" for run in self._runs]
+        """What is in hand, and what becomes of it where this process ends at once, in words."""
+        return [self._describe(run) for run in self._runs]
+
+    def _describe(self, run: Run) -> str:
+        item, name = run.item, run.handler.name
+        if run.task is not None and run.task.done():
+            return f"handler {name}: its function still runs in a thread; what it had was given up"
+        what = "a dialog" if isinstance(item, PooledOffer) else "a notification"
+        if isinstance(item, PooledOffer) and not item.is_mine:
+            what = "a question"
+        notification = item.notification
+        return (
+            f"handler {name}: {what} of {notification.name} (channel {notification.channel}); "
+            f"another replica of pool {self.worker.pool} gets it when this one's lease has ended "
+            f"({self.broker.settings.lease:g} s)"
+        )
 
     @property
     def _is_stuck(self) -> bool:
@@ -153,13 +175,17 @@ class Runner(ReplicaListener):
             f"the pool is not joined on {where[1] or 'a server that was named'}: {error}"
             for where, error in list(self.membership.refused.items())
         ]
-        silent = time.monotonic() - self.broker.settings.lease
+        now, lease = time.monotonic(), self.broker.settings.lease
         for replica in list(self.membership.replicas.values()):
+            silence = now - replica.server.answered
             if not replica.is_joined:
                 found.append(f"server {replica.name.server} is being joined again")
-            elif replica.server.answered < silent:
-                found.append(f"Redis does not answer for server {replica.name.server}")
-        return found
+            elif silence > lease:
+                found.append(
+                    f"nothing was heard from Redis for {silence:.0f} s, for server "
+                    f"{replica.name.server}"
+                )
+        return list(dict.fromkeys(found))
 
     def in_hand_by_pool(self) -> dict[str, int]:
         """How many runs are under way. Any thread may ask."""
@@ -318,7 +344,7 @@ class Runner(ReplicaListener):
 
     def _ended(self, run: Run) -> None:
         """The slot is free when nothing of the run goes on, in a thread neither."""
-        going_on = [one for one in run.threads if not one.done()]
+        going_on = _goes_on(run)
         if going_on:
             going_on[0].add_done_callback(lambda _: self._ended(run))
             return
@@ -327,6 +353,11 @@ class Runner(ReplicaListener):
         if isinstance(run.item, PooledOffer) and run.item.waits and run.item.is_mine:
             self.turn(run.item)
         self._release_slot()
+
+
+def _goes_on(run: Run) -> list[asyncio.Future[Any]]:
+    """What of a run goes on in threads."""
+    return [one for one in run.threads if not one.done()]
 
 
 def _begins(offer: PooledOffer[Any]) -> bool:

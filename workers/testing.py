@@ -13,6 +13,7 @@ It needs ``tympan[memory]``. What it cannot show is what a farm survives; see
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -30,11 +31,14 @@ from broker import (
 from broker.memory import MemoryRedis
 from broker.notification import Body
 from broker.rights import Right
+from workers.handling import Run
 from workers.runner import Runner
 from workers.verdict import Outcome
 from workers.worker import Worker
 
 PATIENCE = 5.0
+_channel: ContextVar[str] = ContextVar("_channel")
+"""The channel of what the run that asks was given."""
 
 
 class TestFarm:
@@ -62,6 +66,8 @@ class TestFarm:
         self.worker = worker
         self.outcomes: list[tuple[str, Outcome]] = []
         """Handler and outcome of each run, in the order in which they ended."""
+        self._became: dict[str, Outcome] = {}
+        """By channel, what became of the first run."""
         self._user = user
         self._patience = patience
         self._server = server
@@ -71,7 +77,7 @@ class TestFarm:
         self.broker = self._broker(user)
         """The source's broker."""
         self._workers = self._broker(worker.user or "worker")
-        self.runner = Runner(worker, self._workers, telemetry=self)
+        self.runner = _Following(worker, self._workers, telemetry=self)
 
     def _broker(self, user: str) -> Broker:
         return self._memory.broker(user=user, server=self._server, settings=self._settings)
@@ -117,17 +123,16 @@ class TestFarm:
     async def notify(
         self, name: str | Name, body: Body, type: str | UUID | type[Payload] | None = None
     ) -> Outcome:
-        """Send a unidirectional notification; returns what became of it.
+        """Send a unidirectional notification; returns what became of it at its first run.
 
         ``type``: of bytes and text; a model says its own. Raises TimeoutError where no handler
-        heard it.
+        heard it, or none was done with it.
         """
-        before = len(self.outcomes)
         async with await self.broker.open_channel(
             name, _type(body, type), user=self._user, user_filter=PER_USER
         ) as channel:
             await channel.send(body)
-            return await self._next_outcome(before)
+            return await self._outcome_on(channel.id)
 
     async def ask(
         self, name: str | Name, body: Body, type: str | UUID | type[Payload] | None = None
@@ -151,12 +156,10 @@ class TestFarm:
         await channel.send(body)
         return channel
 
-    async def _next_outcome(self, before: int) -> Outcome:
-        async with asyncio.timeout(self._patience):
-            while len(self.outcomes) == before:
-                async with self._ended:
-                    await self._ended.wait()
-        return self.outcomes[before][1]
+    async def _outcome_on(self, channel: str) -> Outcome:
+        async with asyncio.timeout(self._patience), self._ended:
+            await self._ended.wait_for(lambda: channel in self._became)
+        return self._became[channel]
 
     async def _tell(self) -> None:
         async with self._ended:
@@ -172,7 +175,16 @@ class TestFarm:
     def handled(self, pool: str, handler: str, outcome: Outcome, seconds: float) -> None:  # noqa: ARG002
         """See :class:`workers.runner.Witness`."""
         self.outcomes.append((handler, outcome))
+        self._became.setdefault(_channel.get(), outcome)
         self._telling = asyncio.ensure_future(self._tell())
+
+
+class _Following(Runner):
+    """A runner whose witness can tell which channel a run is of."""
+
+    async def _run(self, run: Run) -> None:
+        _channel.set(run.item.notification.channel)
+        await super()._run(run)
 
 
 def _type(body: Body, named: str | UUID | type[Payload] | None) -> str | UUID | type[Payload]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.cli.commands import Place, Tympan
+from broker import ALL_USERS, Subscription
+from tests.cli.commands import TYPE, Place, Tympan
 from tests.cli.conftest import Brokers
 
 
@@ -24,6 +25,32 @@ async def test_grant_and_revoke_tell_what_the_user_has_now(tympan: Tympan, place
     assert left.answer["rights"] == ["PRINTER_ACCESS_USE"]
     none = await tympan.run("revoke", place.printer, "carol", "PRINTER_ACCESS_USE")
     assert none.lines == [rf"carol now has on {place.printer}: no right"]
+
+
+async def test_revoke_names_the_pools_that_end_with_the_right(
+    tympan: Tympan, place: Place, broker: Brokers
+) -> None:
+    admin = await broker("admin")
+    await admin.grant(place.printer, "carol", "all")
+    everybodys = Subscription(place.printer, TYPE, "carol", ALL_USERS)
+    await admin.pools.create("desk", everybodys)
+    await admin.pools.create("own", Subscription(place.printer, TYPE, "carol"))
+    async with await admin.open_channel(place.printer, TYPE, user="alice") as channel:
+        for _ in range(3):
+            await channel.send(b"page")
+        kept = await tympan.run("revoke", place.printer, "carol", "use", "--json")
+        assert kept.answer["pools_ended"] == []
+        revoked = await tympan.run("revoke", place.printer, "carol", "administer", "--json")
+    (ended,) = revoked.answer["pools_ended"]
+    assert (ended["pool"], ended["name"]) == ("desk", place.printer)
+    assert (ended["waiting"], ended["in_hand"]) == (3, 0)
+    await admin.grant(place.printer, "carol", "administer")
+    await admin.pools.create("desk", everybodys)
+    shown = await tympan.run("revoke", place.printer, "carol", "administer")
+    assert shown.lines[1].startswith(f"pool desk listens on {place.printer} no more (")
+    assert shown.lines[1].endswith("0 waiting and 0 in hand before it ended")
+    assert [facts.pool for facts in await admin.pools.on_server(place.printer)] == ["own"]
+    await admin.pools.delete("own", place.printer)
 
 
 async def test_grants(tympan: Tympan, place: Place, broker: Brokers) -> None:

@@ -47,6 +47,9 @@ async def handle(notification: Notification, delivery: Delivery) -> None:
 
 @worker.listen(r"{server}", "{type}", printers=True, style=BIDIRECTIONAL)
 def answer(notification: Notification) -> str:
+    if notification.text == "sleep":
+        note("asleep")
+        time.sleep(30)
     return f"{{os.getpid()}} {{notification.text}}"
 
 @anywhere.listen(EVERYWHERE, "{type}")
@@ -169,6 +172,7 @@ async def test_a_worker_handles_and_answers_and_ends_politely(desk: Desk) -> Non
         assert (await channel.response(PATIENCE)).text == f"{process.pid} well?"
     process.signal(signal.SIGTERM)
     assert await process.ended() == 0, process
+    assert process.notes.endswith("tympan: stopping\n"), "nothing was in hand"
     (one, two) = await broker.pools.on_server(desk.place.server)
     assert (one.backlog, two.backlog, one.replicas, two.replicas) == (0, 0, (), ())
     await broker.close()
@@ -201,7 +205,8 @@ async def test_after_the_drain_time_the_rest_is_handed_back(desk: Desk) -> None:
     await desk.noted("begun hold 1")
     process.signal(signal.SIGTERM)
     assert await process.ended() == 0, process
-    assert "1 handlers were broken off" in process.notes
+    assert "tympan: stopping: 1 in hand, up to 0.1 s to finish" in process.notes
+    assert "1 handler was broken off; what it had is handed out again" in process.notes
     desk.let_go()
     heir = await desk.worker()
     await desk.noted(f"done hold 2 {heir.pid}")
@@ -216,10 +221,33 @@ async def test_a_second_signal_ends_it_at_once_and_says_what_it_left(desk: Desk)
     await get_until(f"{url}/readyz", lambda status, _: status == 503)
     process.signal(signal.SIGTERM)
     assert await process.ended() == 128 + signal.SIGTERM
-    assert re.search(r"left: handle: <Delivery .*laser-3 to desk>", process.notes), process
+    assert "tympan: stopping: 1 in hand, up to 30 s to finish; once more ends at once\n" in (
+        process.notes
+    )
+    left = (
+        rf"left: handler handle: a notification of {re.escape(desk.place.printer)} \(channel \w+\)"
+    )
+    assert re.search(left, process.notes), process
+    assert "another replica of pool desk gets it when this one's lease has ended (0.8 s)" in (
+        process.notes
+    )
     desk.let_go()
     heir = await desk.worker()
     await desk.noted(f"done hold 2 {heir.pid}")
+
+
+async def test_a_function_that_still_runs_in_a_thread_was_not_broken_off(desk: Desk) -> None:
+    process = await desk.worker("--drain", "0.1")
+    broker = await desk.broker()
+    async with await broker.open_channel(desk.place.printer, TYPE, style=BIDIRECTIONAL) as channel:
+        await channel.send("sleep")
+        await desk.noted("asleep")
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0, process
+    await broker.close()
+    assert "1 handler is not done after 0.1 s" in process.notes
+    assert "broken off" not in process.notes
+    assert "left: 1 function that still runs in a thread" in process.notes
 
 
 async def test_what_a_killed_worker_had_in_hand_goes_to_another(desk: Desk) -> None:
@@ -232,6 +260,18 @@ async def test_what_a_killed_worker_had_in_hand_goes_to_another(desk: Desk) -> N
     await desk.noted(f"done hold 2 {heir.pid}", 5)
 
 
+async def test_a_worker_whose_pools_are_deleted_ends_and_says_why(desk: Desk) -> None:
+    process = await desk.worker()
+    broker = await desk.broker()
+    await broker.pools.delete("desk", desk.place.server)
+    assert await process.ended() == 3, process
+    await broker.close()
+    assert process.notes.endswith(
+        rf"tympan: pool desk is served nowhere any more: pool desk does not listen to "
+        rf"{desk.place.server} any more: it was deleted, or Redis lost it" + "\n"
+    )
+
+
 async def test_a_loop_that_is_stuck_is_not_alive_and_one_without_redis_is(desk: Desk) -> None:
     process = await desk.worker("--health", "127.0.0.1:0")
     url = await health(process)
@@ -239,6 +279,9 @@ async def test_a_loop_that_is_stuck_is_not_alive_and_one_without_redis_is(desk: 
     await desk.noted("begun block")
     body = await get_until(f"{url}/livez", lambda status, _: status == 503)
     assert "3 s are allowed" in body
+    body = await get_until(f"{url}/readyz", lambda status, _: status == 503)
+    assert "finished no poll" in body
+    assert "Redis" not in body, "the lease of 0.8 s is long over, but it is the loop's fault"
     assert float(re.findall(r"for ([\d.]+) s", body)[0]) < 5
     with RedisServer() as gone:
         lonely = await desk.tympan.start(
@@ -247,7 +290,12 @@ async def test_a_loop_that_is_stuck_is_not_alive_and_one_without_redis_is(desk: 
         await lonely.note("is served")
         other = await health(lonely)
         gone.kill()
-        await get_until(f"{other}/readyz", lambda status, body: status == 503 and "Redis" in body)
+        body = await get_until(
+            f"{other}/readyz", lambda status, body: status == 503 and "Redis" in body
+        )
+        server = desk.place.server.strip("\\")
+        (line,) = body.splitlines()
+        assert re.fullmatch(rf"nothing was heard from Redis for \d+ s, for server {server}", line)
         assert (await get(f"{other}/livez"))[0] == 200
         gone.restart()
         await get_until(f"{other}/readyz", lambda status, _: status == 200)
@@ -273,10 +321,13 @@ async def test_it_starts_again_when_its_file_changes(desk: Desk) -> None:
 
 
 async def test_records_are_json_where_that_is_asked_for(desk: Desk) -> None:
-    process = await desk.worker("--log-format", "json")
+    process = await desk.worker("--log-format", "json", "--health", "127.0.0.1:0")
     await process.note("listens to")
-    records = [json.loads(line) for line in process.notes.splitlines() if line.startswith("{")]
-    assert any("handle listens to" in record["message"] for record in records)
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 0, process
+    records = [json.loads(line) for line in process.notes.splitlines()]
+    for said in ("handle listens to", "health at http", "pool desk is served", "stopping"):
+        assert any(said in record["message"] for record in records), said
 
 
 @pytest.mark.parametrize(
@@ -287,17 +338,61 @@ async def test_records_are_json_where_that_is_asked_for(desk: Desk) -> None:
         ("nowhere.py:worker", "there is no file"),
         ("desk_module:nothing", "has no 'nothing'"),
         ("desk_module:HERE", "not a workers.Worker"),
-        ("broken_module:worker", "ZeroDivisionError: division by zero"),
+        (
+            "broken_module:worker",
+            "ZeroDivisionError: division by zero ({folder}/broken_module.py, line 2)",
+        ),
+        ("no_syntax:worker", "SyntaxError: invalid syntax ({folder}/no_syntax.py, line 1)"),
+        ("refused_module:worker", "({folder}/refused_module.py, line 3)"),
         ("empty_module:worker", "has no handlers"),
     ],
 )
 async def test_a_target_that_cannot_be_run_is_named(desk: Desk, target: str, said: str) -> None:
-    (desk.folder / "broken_module.py").write_text("1 / 0")
+    (desk.folder / "broken_module.py").write_text("import json\n1 / 0")
+    (desk.folder / "no_syntax.py").write_text("1 +* 0")
+    (desk.folder / "refused_module.py").write_text(
+        "from workers import Worker\nworker = Worker('desk')\nworker.listen(r'\\\\a', 'no type')"
+    )
     (desk.folder / "empty_module.py").write_text(
         "from workers import Worker\nworker = Worker('desk')"
     )
     process = await desk.tympan.run("worker", target, status=2)
-    assert said in process.notes
+    assert said.format(folder=desk.folder) in process.notes
+    assert "Traceback" not in process.notes
+
+
+HOOKS = """
+import asyncio
+from workers import Worker
+worker = Worker("desk", user="desk")
+
+@worker.listen(r"{server}", "{type}")
+async def handle() -> None: ...
+
+@worker.on_{when}
+{kind} connect() -> None:
+    {{}}["dsn"]
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_a_start_up_hook_that_raises_ends_it_in_one_line(desk: Desk, kind: str) -> None:
+    file = desk.folder / "hooks.py"
+    file.write_text(HOOKS.format(server=desk.place.server, type=TYPE, when="startup", kind=kind))
+    process = await desk.tympan.run("worker", "hooks:worker", *desk.settings, status=2)
+    line = f"tympan: start-up hook connect failed: KeyError: 'dsn' ({file}, line 11)"
+    assert process.notes.splitlines()[-1] == line
+    assert re.findall(r'File "(.*?)"', process.notes) == [str(file)], "the user's frames only"
+
+
+async def test_a_shut_down_hook_that_raises_fails_in_one_line(desk: Desk) -> None:
+    (desk.folder / "hooks.py").write_text(
+        HOOKS.format(server=desk.place.server, type=TYPE, when="shutdown", kind="def")
+    )
+    process = await desk.worker(target="hooks:worker")
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 3, process
+    assert "tympan: shut-down hook connect failed: KeyError: 'dsn'" in process.notes
 
 
 @pytest.mark.parametrize(
@@ -345,6 +440,7 @@ async def test_a_pool_collects_while_no_replica_runs_and_the_reaper_says_so(desk
     assert (await get(f"{url}/readyz"))[0] == 200
     reaper.signal(signal.SIGTERM)
     assert await reaper.ended() == 0, reaper
+    assert reaper.notes.endswith("tympan: stopping\n")
     await broker.close()
 
 

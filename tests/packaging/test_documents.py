@@ -17,11 +17,11 @@ from tests.servers import RedisServer
 PRINTER = r"\\print01\laser-3"
 
 
-def sample(document: str, mark: str) -> str:
-    """The one block of Python in a document that has this in it."""
+def sample(document: str, mark: str, language: str = "python") -> str:
+    """The one block of a language in a document that has this in it."""
     text = (CHECKOUT / document).read_text(encoding="utf-8")
     (found,) = [
-        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if mark in block
+        block for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if mark in block
     ]
     return str(found)
 
@@ -93,3 +93,17 @@ async def test_a_ported_component(shell: Shell) -> None:
     )
     assert await process.ended() == 0, process.notes
     assert process.lines == ["S:NO_LISTENERS (0x00040007)", "answered: b'Yes, on A3'"]
+
+
+async def test_the_unit_tests_of_a_worker(tmp_path: Path) -> None:
+    page = "docs/workers.md"
+    for name, code in {
+        "desk.py": sample(page, "def out_of_paper(question"),
+        "test_desk.py": sample(page, "TestFarm("),
+        "pyproject.toml": sample(page, "pytest", "toml"),
+    }.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    process = Process(("-q",), (sys.executable, "-m", "pytest"), tmp_path)
+    await process.start(os.environ | {"PYTHONPATH": str(CHECKOUT)}, asyncio.subprocess.DEVNULL)
+    assert await process.ended() == 0, process.lines
+    assert process.lines[-1].startswith("4 passed"), process.lines

@@ -51,9 +51,20 @@ async def test_its_replicas_find_out_and_let_go(farm: Farm) -> None:
     channel = await admin.open_channel(PRINTER, TYPE, user="alice")
     await channel.send(b"page")
     await admin.revoke(PRINTER, "admin", "administer")
-    with pytest.raises(NoSuchPool, match="was deleted"):
+    with pytest.raises(NoSuchPool, match="more: its right was revoked \\(administer, of admin\\)"):
         await part.replica.take(1)
     assert isinstance(await part.end, NoSuchPool)
+
+
+async def test_where_the_right_is_there_each_cause_is_named(farm: Farm) -> None:
+    admin = await farm.administrator("admin", PRINTER, **QUIET)
+    part, own = await Member.of(admin, EVERYBODYS), await Member.of(admin, OWN)
+    for each in (part, own):
+        await admin.pools.delete(each.replica.pool, PRINTER)
+    with pytest.raises(NoSuchPool, match="its right was revoked, it was deleted, or Redis lost it"):
+        await part.replica.take(1)
+    with pytest.raises(NoSuchPool, match="more: it was deleted, or Redis lost it"):
+        await own.replica.take(1)
 
 
 async def test_its_dialogs_that_wait_are_closed_and_those_that_are_carried_go_on(

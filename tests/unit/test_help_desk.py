@@ -14,7 +14,7 @@ import pytest
 from broker import ALL_USERS, BIDIRECTIONAL, Notification
 from broker.errors import ChannelAlreadyClosed, ResponseTimeout
 from tests.farm import PRINTER, SERVER, TYPE, Answer, OutOfPaper
-from workers import EVERYWHERE, CloseDialog, Outcome, Worker
+from workers import EVERYWHERE, CloseDialog, Decline, Outcome, PutAside, RetryLater, Worker
 from workers.testing import TestFarm
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "help_desk"
@@ -87,6 +87,42 @@ async def test_a_dialog_can_be_gone_on_with() -> None:
         await channel.send(OutOfPaper(tray=9))
         with pytest.raises(ChannelAlreadyClosed):
             await channel.response(5)
+
+
+async def test_each_notification_is_told_its_own_outcome() -> None:
+    worker = Worker("desk", user="alice")
+    go_on = asyncio.Event()
+
+    @worker.listen(PRINTER, TYPE)
+    async def note(notification: Notification) -> None:  # type: ignore[type-arg]
+        if notification.text == "slow":
+            await go_on.wait()
+        elif notification.text == "again":
+            raise RetryLater(0.0 if go_on.is_set() else 60.0)
+        elif notification.text == "bad":
+            go_on.set()
+            raise PutAside("nobody can read it")
+
+    @worker.listen(PRINTER, OutOfPaper, style=BIDIRECTIONAL)
+    async def answer(paper: OutOfPaper) -> Answer:
+        if paper.tray == 9:
+            raise Decline
+        return Answer(proceed=True)
+
+    async with TestFarm(worker, patience=1.0) as farm:
+        assert await farm.ask(PRINTER, OutOfPaper(tray=1)) == Answer(proceed=True)
+        assert await farm.notify(PRINTER, "good", TYPE) is Outcome.DONE
+        assert await farm.notify(PRINTER, "again", TYPE) is Outcome.RETRIED
+        with pytest.raises(ResponseTimeout):
+            await farm.ask(PRINTER, OutOfPaper(tray=9))
+        slow = asyncio.create_task(farm.notify(PRINTER, "slow", TYPE))
+        await asyncio.sleep(0.1)
+        assert await farm.notify(PRINTER, "bad", TYPE) is Outcome.DEAD
+        assert await slow is Outcome.DONE
+        assert await farm.notify(PRINTER, "again", TYPE) is Outcome.RETRIED
+        assert await farm.notify(PRINTER, "good", TYPE) is Outcome.DONE
+        letters = await farm.broker.dead_letters.on_server(SERVER)
+        assert {letter.data: letter.reason for letter in letters}[b"bad"] == "nobody can read it"
 
 
 async def test_nobody_who_hears_is_told_apart_from_a_slow_one() -> None:

@@ -33,7 +33,7 @@ COMMANDS = {
     "bridge": Known("extensions", "bridge_group", "Run a bridge to a print system."),
     "bridges": Known("extensions", "list_bridges", "List bridges to print systems."),
     "channels": Known("looking", "channels", "List open channels."),
-    "dead": Known("dead", "dead", "What pools could not handle: list, replay, drop."),
+    "dead": Known("dead", "dead", "What pools could not handle: list, show, replay, drop."),
     "doctor": Known("doctor", "doctor", "Say what a success is worth on this Redis."),
     "extensions": Known("extensions", "extensions", "List what other packages plug in."),
     "grant": Known("rights", "grant", "Give a user a right."),

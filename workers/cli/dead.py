@@ -38,7 +38,7 @@ COLUMNS = ("LETTER", "NAME", "POOL", "TYPE", "STYLE", "TIMES", "BURIED", "REASON
 
 
 @click.group(
-    short_help="What pools could not handle: list, replay, drop.",
+    short_help="What pools could not handle: list, show, replay, drop.",
     epilog=verbatim(
         r"""
 Examples:

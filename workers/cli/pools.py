@@ -51,6 +51,7 @@ COLUMNS = (
     epilog=verbatim(
         r"""
 Examples:
+  tympan grant '\\print01' desk administer           # for --all-users
   tympan pool create helpdesk '\\print01' --type sample-ui --user desk --all-users --printers
   tympan pool create tickets '\\print01\laser-3' --type port-monitor --buffer 50000
   tympan pool list

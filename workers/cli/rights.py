@@ -7,8 +7,10 @@ from typing import Any
 import click
 from rich.text import Text
 
-from broker import Name, Right
+from broker import Broker, Name, Right
 from broker.names import parse_user
+from broker.notification_type import describe_type
+from broker.pool import PoolFacts
 from broker.results import S_OK
 from broker.rights import parse_right
 from workers.cli.failures import DONE
@@ -16,6 +18,7 @@ from workers.cli.line import farm_options, verbatim
 from workers.cli.looking import on_each, tell_missing, where
 from workers.cli.options import optional_name_argument, parse_name
 from workers.cli.output import Output, printable, result_record
+from workers.cli.pools import pool_record
 from workers.cli.running import connect, run
 
 EPILOG = r"""
@@ -39,7 +42,15 @@ def grant(ctx: click.Context, name: Name, user: str, right: str) -> int:
     Who administers a name may listen there for all users, and send to all users. Of a server's
     printers it needs each one's own grant, except to listen to all of them (listen --printers).
     """
-    return run(_change(ctx, name, user, right, give=True))
+    output, mask = Output.of(ctx), parse_right(right, name)
+
+    async def work() -> int:
+        async with connect(ctx) as broker:
+            now = await broker.grant(name, user, mask)
+        output.tell(_result(name, user, now), _shown(name, user, now))
+        return DONE
+
+    return run(work())
 
 
 @click.command(short_help="Take a right away.", epilog=verbatim(EPILOG.format("revoke")))
@@ -50,7 +61,37 @@ def grant(ctx: click.Context, name: Name, user: str, right: str) -> int:
 @click.pass_context
 def revoke(ctx: click.Context, name: Name, user: str, right: str) -> int:
     r"""Take a right on NAME away from USER; registrations and pools that stood on it end."""
-    return run(_change(ctx, name, user, right, give=False))
+    output, mask = Output.of(ctx), parse_right(right, name)
+
+    async def standing(broker: Broker) -> list[PoolFacts]:
+        found = await broker.pools.on_server(name)
+        return [
+            facts
+            for facts in found
+            if facts.name == name and facts.user == user and facts.needed and not facts.source
+        ]
+
+    async def work() -> int:
+        async with connect(ctx) as broker:
+            before = await standing(broker)
+            now = await broker.revoke(name, user, mask)
+            left = {facts.id for facts in await standing(broker)} if before else set()
+        ended = [facts for facts in before if facts.id not in left]
+        output.tell(
+            {**_result(name, user, now), "pools_ended": [pool_record(facts) for facts in ended]},
+            _shown(name, user, now),
+            *(
+                Text(
+                    f"pool {facts.pool} listens on {facts.name} no more "
+                    f"({describe_type(facts.type)}, {facts.style.word}): "
+                    f"{facts.waiting:,} waiting and {facts.in_hand:,} in hand before it ended"
+                )
+                for facts in ended
+            ),
+        )
+        return DONE
+
+    return run(work())
 
 
 @click.command(short_help="List who may administer what.")
@@ -77,17 +118,12 @@ def grants(ctx: click.Context, name: Name | None) -> int:
     return run(work())
 
 
-async def _change(ctx: click.Context, name: Name, user: str, right: str, *, give: bool) -> int:
-    output = Output.of(ctx)
-    mask = parse_right(right, name)
-    async with connect(ctx) as broker:
-        now = await (broker.grant if give else broker.revoke)(name, user, mask)
-    has = ", ".join(words(now)) or "no right"
-    output.tell(
-        {**result_record(S_OK), **right_record(name, user, now)},
-        Text(f"{printable(user)} now has on {name}: {has}"),
-    )
-    return DONE
+def _result(name: Name, user: str, now: Right) -> dict[str, Any]:
+    return {**result_record(S_OK), **right_record(name, user, now)}
+
+
+def _shown(name: Name, user: str, now: Right) -> Text:
+    return Text(f"{printable(user)} now has on {name}: {', '.join(words(now)) or 'no right'}")
 
 
 def right_record(name: Name, user: str, right: Right) -> dict[str, Any]:

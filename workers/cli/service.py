@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -15,11 +17,17 @@ import click
 from broker import Settings
 from broker.errors import InvalidSettings
 from workers.cli.line import farm_options
+from workers.cli.output import counted, on_one_line
 from workers.health import Address
 from workers.logs import LogFormat, logging_as
 
+log = logging.getLogger("tympan")
+
 C = TypeVar("C", bound=Callable[..., Any])
+Tell = Callable[[str], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOMENT = 0.2
+"""Seconds that idle threads have to end."""
 
 
 def _settings(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> Settings:
@@ -63,15 +71,26 @@ def service_options(command: C) -> C:
     return farm_options(command)
 
 
+def teller(log_format: str) -> Tell:
+    """What says something on standard error: a line, or a record where these are JSON."""
+    if LogFormat(log_format) is LogFormat.JSON:
+        return log.info
+    return lambda text: click.echo(f"tympan: {on_one_line(text)}", err=True)
+
+
 def run_service(
     work: Callable[[asyncio.Event], Coroutine[Any, Any, int]],
     log_format: str,
+    *,
+    unfinished: Callable[[], str] = str,
     left: Callable[[], Iterable[str]] = tuple,
 ) -> int:
     """Run until done; SIGINT or SIGTERM sets the event that ``work`` is given.
 
-    A second signal ends the process at once; what ``left`` names is said before.
+    It is said at once, with what ``unfinished`` says of what the end waits for. A second signal
+    ends the process at once; what ``left`` names is said before.
     """
+    tell = teller(log_format)
 
     async def until_done() -> int:
         loop = asyncio.get_running_loop()
@@ -80,9 +99,10 @@ def run_service(
         def interrupt(number: int) -> None:
             if not stop.is_set():
                 stop.set()
+                tell(": ".join(filter(None, ("stopping", unfinished()))))
                 return
             for line in left():
-                sys.stderr.write(f"tympan: left: {line}\n")
+                tell(f"left: {line}")
             sys.stderr.flush()
             os._exit(128 + number)
 
@@ -92,19 +112,25 @@ def run_service(
 
     with logging_as(LogFormat(log_format)):
         status = asyncio.run(until_done())
-        _leave_threads_behind(status)
+        _leave_threads_behind(status, tell)
         return status
 
 
-def _leave_threads_behind(status: int) -> None:
+def _leave_threads_behind(status: int, tell: Tell) -> None:
     """A function in a thread that does not end must not keep the process from ending."""
-    stuck = [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.current_thread() and thread.name.startswith("tympan-handler")
-    ]
+    stuck = [each for each in threading.enumerate() if each.name.startswith("tympan-handler")]
+    until = time.monotonic() + MOMENT
+    for thread in stuck:
+        thread.join(max(0.0, until - time.monotonic()))
+    stuck = [thread for thread in stuck if thread.is_alive()]
     if stuck:
-        sys.stderr.write(f"tympan: left: {len(stuck)} functions that still run in threads\n")
+        one = len(stuck) == 1
+        what = (
+            "that still runs in a thread; what it"
+            if one
+            else "that still run in threads; what they"
+        )
+        tell(f"left: {counted(len(stuck), 'function')} {what} had in hand is handed out again")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

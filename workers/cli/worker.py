@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import os
 import shlex
 import sys
@@ -15,16 +16,21 @@ import click
 
 from broker import Broker, Name, Settings
 from broker.names import parse_user
-from workers.cli.failures import DONE, FAILED
+from workers.cli.failures import DONE, FAILED, USAGE
 from workers.cli.line import CommandLine, verbatim
 from workers.cli.options import login_name, parse_name, parse_seconds
-from workers.cli.service import run_service, service_options
+from workers.cli.output import counted
+from workers.cli.service import Tell, run_service, service_options, teller
 from workers.extras import needed
+from workers.frames import own_part, own_sentence
 from workers.health import Address, HealthPort, Liveness
+from workers.logs import LogFormat
 from workers.reaper import Reaper
 from workers.runner import Runner
 from workers.telemetry import Telemetry
 from workers.worker import Worker
+
+log = logging.getLogger("tympan")
 
 POLL = 1.0
 RELOADED = "TYMPAN_RELOADED"
@@ -94,9 +100,10 @@ def worker(
 ) -> int:
     """Run the worker OBJECT of MODULE: a Python module, looked for here first, or a file."""
     if reload and RELOADED not in os.environ:
-        return _watch()
+        return _watch(teller(LogFormat.TEXT))
     found = load(target)
     url = ctx.ensure_object(CommandLine).url
+    tell = teller(log_format)
     runners: list[Runner] = []
 
     async def work(stop: asyncio.Event) -> int:
@@ -123,30 +130,27 @@ def worker(
         async with contextlib.AsyncExitStack() as open_things:
             if health is not None:
                 port = HealthPort(health, liveness, obstacles=runner.obstacles, metrics=telemetry)
-                _tell(f"health at {open_things.enter_context(port).url}")
+                tell(f"health at {open_things.enter_context(port).url}")
             beating = asyncio.create_task(liveness.keep())
             try:
                 await _unless_stopped(stop, open_things.enter_async_context(broker))
                 if stop.is_set():
                     return DONE
                 await _unless_stopped(stop, runner.start())
+            except Exception as error:  # a hook may raise anything
+                if not runner.failed_hook:
+                    raise
+                _tell_of_hook(runner.failed_hook, error, tell)
+                return USAGE
             finally:
                 beating.cancel()
-            if not stop.is_set():
-                names = ", ".join(handler.name for handler in found.handlers)
-                _tell(f"pool {found.pool} is served: {names} (Ctrl-C ends)")
-                await _either(stop, runner.is_needless)
-            is_needless = not stop.is_set()
-            broken = await runner.stop(drain)
-            if broken:
-                _tell(f"{broken} handlers were broken off; what they had is handed out again")
-        if is_needless:
-            _tell(f"pool {found.pool} is served nowhere any more: it was deleted, or refused")
-            return FAILED
-        return DONE
+            return await _serve(runner, stop, drain, tell)
 
     return run_service(
-        work, log_format, lambda: [line for runner in runners for line in runner.describe()]
+        work,
+        log_format,
+        unfinished=lambda: _unfinished(runners, drain),
+        left=lambda: _left(runners),
     )
 
 
@@ -170,7 +174,7 @@ def load(target: str) -> Worker:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # somebody else's module may raise anything
         raise click.BadParameter(
-            f"module {module_name!r} cannot be imported: {type(error).__name__}: {error} "
+            f"module {module_name!r} cannot be imported: {own_sentence(error)} "
             f"(looked in {here} first)"
         ) from error
     for part in path.split("."):
@@ -186,19 +190,72 @@ def load(target: str) -> Worker:
     return found
 
 
-def _watch() -> int:
+async def _serve(runner: Runner, stop: asyncio.Event, drain: float, tell: Tell) -> int:
+    """Until it is stopped, or needless; then to its end."""
+    pool = runner.worker.pool
+    if not stop.is_set():
+        names = ", ".join(handler.name for handler in runner.worker.handlers)
+        tell(f"pool {pool} is served: {names} (Ctrl-C ends)")
+        await _either(stop, runner.is_needless)
+    is_needless = not stop.is_set()
+    try:
+        broken = await runner.stop(drain)
+    except Exception as error:  # a hook may raise anything
+        if not runner.failed_hook:
+            raise
+        _tell_of_hook(runner.failed_hook, error, tell)
+        return FAILED
+    if broken:
+        tell(_broken_off(broken))
+    if not is_needless:
+        return DONE
+    tell(f"pool {pool} is served nowhere any more: {_why_nowhere(runner)}")
+    return FAILED
+
+
+def _unfinished(runners: list[Runner], drain: float) -> str:
+    many = sum(sum(runner.in_hand_by_pool().values()) for runner in runners)
+    if not many:
+        return ""
+    return f"{many:,} in hand, up to {drain:g} s to finish; once more ends at once"
+
+
+def _left(runners: list[Runner]) -> list[str]:
+    return [line for runner in runners for line in runner.describe()]
+
+
+def _broken_off(broken: int) -> str:
+    which = "was broken off; what it" if broken == 1 else "were broken off; what they"
+    return f"{counted(broken, 'handler')} {which} had is handed out again"
+
+
+def _why_nowhere(runner: Runner) -> str:
+    causes = {str(error) for error in runner.membership.refused.values()}
+    if len(causes) == 1:
+        return causes.pop()
+    return "it was deleted, its right was revoked, or it was refused"
+
+
+def _tell_of_hook(name: str, error: Exception, tell: Tell) -> None:
+    """The user's part of the traceback, and behind it one line."""
+    own = own_part(error.__traceback__)
+    log.error("%s failed", name, exc_info=(type(error), error, own or error.__traceback__))
+    tell(f"{name} failed: {own_sentence(error)}")
+
+
+def _watch(tell: Tell) -> int:
     """Run the same command again and again, each time that a Python file changes."""
     with needed("worker", "--reload"):
         from watchfiles import PythonFilter, run_process
     command = shlex.join([sys.executable, "-m", "workers.cli", *sys.argv[1:]])
     os.environ[RELOADED] = "1"
-    _tell(f"watching {Path.cwd()}")
+    tell(f"watching {Path.cwd()}")
     run_process(
         Path.cwd(),
         target=command,
         target_type="command",
         watch_filter=PythonFilter(),
-        callback=lambda changes: _tell(f"{len(changes)} files changed: starting again"),
+        callback=lambda changes: tell(f"{counted(len(changes), 'file')} changed: starting again"),
     )
     return DONE
 
@@ -221,10 +278,6 @@ async def _either(*events: asyncio.Event) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
-
-
-def _tell(text: str) -> None:
-    click.echo(f"tympan: {text}", err=True)
 
 
 @click.command(
@@ -259,6 +312,7 @@ def reaper(
     if not every:
         raise click.BadParameter("--every: a time above 0")
     url = ctx.ensure_object(CommandLine).url
+    tell = teller(log_format)
 
     async def work(stop: asyncio.Event) -> int:
         telemetry = Telemetry() if health is not None else None
@@ -278,7 +332,7 @@ def reaper(
                     metrics=telemetry,
                     backlog=reaper.backlog.read,
                 )
-                _tell(f"health at {open_things.enter_context(port).url}")
+                tell(f"health at {open_things.enter_context(port).url}")
             beating = asyncio.create_task(liveness.keep())
             try:
                 await _unless_stopped(stop, open_things.enter_async_context(broker))
@@ -286,7 +340,7 @@ def reaper(
                 beating.cancel()
             if stop.is_set():
                 return DONE
-            _tell("reaping (Ctrl-C ends)")
+            tell("reaping (Ctrl-C ends)")
             await _unless_stopped(stop, reaper.run())
         return DONE
 
