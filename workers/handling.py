@@ -57,6 +57,10 @@ class Run:
     """What goes on in threads, whatever becomes of the run."""
     is_settling: bool = False
     """Whether the handler is done, and its answer is on the way."""
+    has_slot: bool = True
+    """Whether it counts among those that may run at the same time."""
+    on_settling: Callable[[], None] = lambda: None
+    """Called then."""
     span: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     """Holds the span of the run, once it is known what it continues."""
     mark: Mark = unmarked
@@ -100,6 +104,7 @@ class Handling:
                 answer = await self._answer(run)
             finally:
                 run.is_settling = True
+                run.on_settling()
             return await self._settle(handler, item, answer)
         except asyncio.CancelledError:
             if not isinstance(item, PooledOffer) or item.closing is None:

@@ -18,7 +18,7 @@ from broker.errors import (
     TympanError,
 )
 from broker.pooled_offer import PooledOffer
-from broker.replica import Replica, ReplicaListener
+from broker.replica import Delivery, Replica, ReplicaListener
 from workers.handler import Function, Handler, call, hook_values
 from workers.handling import Handling, Item, Run
 from workers.health import Liveness, State
@@ -307,6 +307,7 @@ class Runner(ReplicaListener):
 
     def _begin(self, handler: Handler, item: Item) -> None:
         run = Run(handler, item)
+        run.on_settling = lambda: self._settles(run)
         self._runs.add(run)
         run.task = asyncio.create_task(self._run(run), name=f"tympan-{handler.name}")
         run.task.add_done_callback(lambda _: self._ended(run))
@@ -342,6 +343,12 @@ class Runner(ReplicaListener):
             return None
         return max(0.0, time.time() + item.replica.server.ahead - item.notification.at)
 
+    def _settles(self, run: Run) -> None:
+        """A handler of a notification is done: the next one may begin while Redis is told so."""
+        if isinstance(run.item, Delivery) and all(one.done() for one in run.threads):
+            run.has_slot = False
+            self._release_slot()
+
     def _ended(self, run: Run) -> None:
         """The slot is free when nothing of the run goes on, in a thread neither."""
         going_on = _goes_on(run)
@@ -352,7 +359,8 @@ class Runner(ReplicaListener):
         self._idle.set()
         if isinstance(run.item, PooledOffer) and run.item.waits and run.item.is_mine:
             self.turn(run.item)
-        self._release_slot()
+        if run.has_slot:
+            self._release_slot()
 
 
 def _goes_on(run: Run) -> list[asyncio.Future[Any]]:

@@ -307,6 +307,36 @@ async def test_a_full_worker_leaves_the_rest_to_its_siblings(desk: Farm) -> None
             await until(lambda: _is(len(witness.outcomes), 4))
 
 
+async def test_the_next_one_begins_while_redis_is_told_of_the_last(
+    desk: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker("desk", user="desk")
+    begun: list[bytes] = []
+    second, told = asyncio.Event(), asyncio.Event()
+
+    @worker.listen(PRINTER, TYPE)
+    async def handle(notification: Notification[Any]) -> None:
+        begun.append(notification.body)
+        if notification.body == b"2":
+            second.set()
+
+    finish = Replica.finish
+
+    async def late(replica: Replica[Any], place: Any) -> bool:
+        await told.wait()
+        return await finish(replica, place)
+
+    monkeypatch.setattr(Replica, "finish", late)
+    async with running(desk, worker, concurrency=1) as (_, witness):
+        await notify(desk, b"1", b"2")
+        async with asyncio.timeout(PATIENCE):
+            await second.wait()
+        assert begun == [b"1", b"2"]
+        assert witness.outcomes == []
+        told.set()
+        await witness.until(Outcome.DONE, Outcome.DONE)
+
+
 async def test_what_is_in_hand_is_finished_before_a_worker_stops(desk: Farm) -> None:
     worker = Worker("desk", user="desk")
     began, done = asyncio.Event(), []
