@@ -172,8 +172,12 @@ class Bells:
 
     def _elsewhere(self) -> None:
         """Redis is at another address now."""
+        self._break(RedisConnectionError("Redis is at another address now"))
+
+    def _break(self, error: Exception) -> None:
+        """Give the connection up, if there is one."""
         if self._broken is not None and not self._broken.done():
-            self._broken.set_exception(RedisConnectionError("Redis is at another address now"))
+            self._broken.set_exception(error)
 
     async def _listen(self) -> None:
         pause = 0.05
@@ -192,17 +196,11 @@ class Bells:
     async def _listen_once(self) -> None:
         """Until the connection breaks. Raises what broke it."""
         connection = await self._connector.connect()
-        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def broke(error: Exception) -> None:
-            if not broken.done():
-                broken.set_exception(error)
-
-        wire = Wire.over(connection, self._told, broke)
+        broken = self._broken = asyncio.get_running_loop().create_future()
+        wire = self._wire = Wire.over(connection, self._told, self._break)
         try:
-            self._wire, self._broken = wire, broken
             self._ask_for(list(self._wanted))
-            pinging = asyncio.create_task(self._ping(broke), name="tympan-ping")
+            pinging = asyncio.create_task(self._ping(), name="tympan-ping")
             try:
                 await broken
             finally:
@@ -295,7 +293,7 @@ class Bells:
     def _ask_again(self, channels: list[str]) -> None:
         self._ask_for(channel for channel in channels if channel in self._wanted)
 
-    async def _ping(self, broke: Callable[[Exception], None]) -> None:
+    async def _ping(self) -> None:
         """A connection that owes an answer for too long is dead, whatever TCP believes."""
         with contextlib.suppress(TimeoutError):
             while True:
@@ -304,4 +302,4 @@ class Bells:
                 self._write(("PING",))
                 async with asyncio.timeout(self._settings.reply_timeout):
                     await self._heard.wait()
-        broke(RedisConnectionError("no answer in time"))
+        self._break(RedisConnectionError("no answer in time"))

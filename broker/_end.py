@@ -242,17 +242,22 @@ class End(ABC, Generic[N]):
         """An operation that carries a body, put where it belongs first."""
         settles = self._unsettled is not None and self._unsettled[0] == (what, data)
         stowed = NO_BODY if settles else await self._server.stow(data)
-        answer = await self._carry(what, data, stowed, make)
+        answer = await self._carry((what, data), data, stowed, make)
         if answer.word not in NUMBERED:
             await self._server.discard(stowed)
         return answer
 
     async def _carry(
-        self, what: str, data: bytes | None, stowed: Stowed, make: Callable[[int, Stowed], Call]
+        self,
+        what: object,
+        data: bytes | None,
+        stowed: Stowed,
+        make: Callable[[int, Stowed], Call],
+        many: int = 1,
     ) -> Answer:
         """An operation whose body is in place; where it ended there, it is put there again."""
         while True:
-            answer = await self._operate((what, data), lambda op: make(op, stowed), durable=True)
+            answer = await self._operate(what, lambda op: make(op, stowed), durable=True, many=many)
             if answer.word != "NO_BODY" or data is None or stowed.key is None:
                 return answer
             await self._server.store(stowed.key, data)

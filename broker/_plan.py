@@ -51,6 +51,19 @@ class RegistrationPlan:
         """Its consumer group."""
         return group_name(self.type, self.user, registration)
 
+    def record(self) -> dict[str, Any]:
+        """What Redis keeps of it; :meth:`of_record` reads it."""
+        return {
+            "printer": self.name.printer,
+            "type": str(self.type),
+            "style": self.style.word,
+            "user": self.user,
+            "filter": int(self.user_filter),
+            "needed": self.needed,
+            "source": self.source,
+            "printers": self.printers,
+        }
+
     @classmethod
     def of_record(cls, server: str, record: dict[str, Any]) -> RegistrationPlan:
         """The plan behind a record in ``registrations``."""
@@ -106,17 +119,9 @@ class PoolPlan:
 
     def record(self) -> dict[str, Any]:
         """What Redis keeps of it."""
-        plan = self.plan
         return {
             "pool": self.pool,
-            "printer": plan.name.printer,
-            "type": str(plan.type),
-            "style": plan.style.word,
-            "user": plan.user,
-            "filter": int(plan.user_filter),
-            "needed": plan.needed,
-            "source": plan.source,
-            "printers": plan.printers,
+            **self.plan.record(),
             "buffer": self.buffer,
             "everywhere": self.everywhere,
         }

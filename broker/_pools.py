@@ -7,14 +7,14 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
-from broker._calls import NO_BODY, Handle, Place, Route
+from broker._calls import NO_BODY, Handle, Place
+from broker._channel_facts import boards_of, read_facts
 from broker._entries import read_range
-from broker._keys import EVERYONE, POOL, channel_audiences, parse_subject
+from broker._keys import EVERYONE, POOL
 from broker._plan import PoolPlan
 from broker._scripts import Arg
 from broker._standing import denied
 from broker.errors import MaxRegistrationCountExceeded
-from broker.names import Name
 from broker.notification import Notification
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def end_dialog(
         user,
         holder,
         facts.get("session", holder),
-        boards(server, channel, facts.get("subject")),
+        boards_of(server, channel, facts.get("subject")),
         facts.get("held"),
     )
     word, *_ = await server.ask(
@@ -153,23 +153,8 @@ async def disown(server: Server, pool: PoolPlan, holder: str) -> int:
 
 
 async def dialog_facts(server: Server, channel: str) -> dict[str, str]:
-    """What a channel's hash says to whoever carries its dialog on: the fields that it has."""
-    fields = ("session", "subject", "held", "at")
-    values = await server.command("HMGET", server.keys.channel(channel), *fields)
-    return {
-        field: value.decode()
-        for field, value in zip(fields, values, strict=True)
-        if value is not None
-    }
-
-
-def boards(server: Server, channel: str, subject: str | None) -> Route:
-    """The boards that a bidirectional channel of this subject is offered on."""
-    if subject is None:
-        return Route.of(server.keys, channel, "", "", ())
-    printer, type_, style, user = parse_subject(subject)
-    audiences = channel_audiences(Name(server.name, printer), type_, style, user)
-    return Route.of(server.keys, channel, printer, user, audiences)
+    """What a channel's hash says to whoever carries its dialog on."""
+    return await read_facts(server, channel, "session", "subject", "held", "at")
 
 
 # Letters ----------------------------------------------------------------------------------------

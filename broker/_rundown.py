@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from broker import _calls, _pools
-from broker._calls import NO_BODY, Route
-from broker._keys import POOL, Audience, channel_audiences, parse_subject
+from broker._calls import NO_BODY
+from broker._channel_facts import boards_of, read_facts
+from broker._keys import POOL
 from broker._plan import RegistrationPlan
-from broker.conversation import BIDIRECTIONAL
 from broker.errors import RedisRefused
-from broker.names import Name
 
 if TYPE_CHECKING:
     from broker._server import Server
@@ -87,9 +86,9 @@ async def end_channel(server: Server, channel: str, kind: str, holder: str) -> s
     """Close a channel in the name of its source: ``run-down``, or ``abandon`` after a loss."""
     word, listening = "MOVED", ""
     while word == "MOVED":
-        facts = await _facts(server, channel, "subject", "owner_session", "held", "op")
+        facts = await read_facts(server, channel, "subject", "owner_session", "held", "op")
         listening = facts.get("owner_session", "")
-        route = _boards(server, channel, facts.get("subject"))
+        route = boards_of(server, channel, facts.get("subject"))
         op = int(facts.get("op", "0")) + 1
         call = _calls.source_close(
             server.keys,
@@ -110,10 +109,10 @@ async def close_channel(server: Server, channel: str) -> str:
     """Close a channel in the name of the print server; the word that Redis answered."""
     word = "MOVED"
     while word == "MOVED":
-        facts = await _facts(server, channel, "subject", "session", "owner_session", "held")
+        facts = await read_facts(server, channel, "subject", "session", "owner_session", "held")
         call = _calls.server_close(
             server.keys,
-            _boards(server, channel, facts.get("subject")),
+            boards_of(server, channel, facts.get("subject")),
             facts.get("session", ""),
             facts.get("owner_session", ""),
             server.keep,
@@ -121,24 +120,3 @@ async def close_channel(server: Server, channel: str) -> str:
         )
         word = str((await server.ask_anew(lambda: call))[0])  # noqa: B023 (asked in the same turn)
     return word
-
-
-async def _facts(server: Server, channel: str, *fields: str) -> dict[str, str]:
-    """Fields of a channel's hash, those that it has."""
-    values = await server.command("HMGET", server.keys.channel(channel), *fields)
-    return {
-        field: value.decode()
-        for field, value in zip(fields, values, strict=True)
-        if value is not None
-    }
-
-
-def _boards(server: Server, channel: str, subject: str | None) -> Route:
-    """The boards that a channel of this subject is offered on; a unidirectional one has none."""
-    audiences: tuple[Audience, ...] = ()
-    printer, user = "", ""
-    if subject is not None:
-        printer, type_, style, user = parse_subject(subject)
-        if style is BIDIRECTIONAL:
-            audiences = channel_audiences(Name(server.name, printer), type_, style, user)
-    return Route.of(server.keys, channel, printer, user, audiences)

@@ -451,11 +451,15 @@ class Server:
 
     # Bodies -------------------------------------------------------------------------------------
 
+    def is_large(self, data: bytes) -> bool:
+        """Whether a body is kept under a key of its own."""
+        return len(data) > self.settings.body_by_reference
+
     async def stow(self, data: bytes | None) -> Stowed:
         """Put a large body under a key of its own; a small one travels in the call."""
         if data is None:
             return NO_BODY
-        if len(data) <= self.settings.body_by_reference:
+        if not self.is_large(data):
             return Stowed("body", data, None)
         key = self.keys.body(new_id())
         await self.store(key, data)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import hiredis
 from redis._parsers.base import BaseParser
@@ -104,8 +104,6 @@ class Socket(Wire, asyncio.Protocol):
 
 class Borrowed(Wire):
     """A connection that only redis-py can read."""
-
-    _tasks: ClassVar[set[asyncio.Task[None]]] = set()
 
     def __init__(self, connection: Connection, on_reply: OnReply, on_lost: OnLost) -> None:
         super().__init__(connection, on_reply, on_lost)

@@ -231,10 +231,9 @@ class Channel(End[Response[Any]]):
 
     async def _send_unidirectional(self, data: bytes, lossless_for: float | None) -> Answer:
         """``lossless_for``: seconds to wait for room everywhere; None sends with what there is."""
-        is_large = len(data) > self._server.settings.body_by_reference
         now = asyncio.get_running_loop().time()
         due = None if lossless_for is None else now + lossless_for
-        sending = Sending(data, _trace.current(), is_large, due)
+        sending = Sending(data, _trace.current(), self._server.is_large(data), due)
         answer = await self._outbox.put(sending)
         if answer.word not in HEARD and sending.stowed is not None:
             await self._server.discard(sending.stowed)
@@ -259,7 +258,7 @@ class Channel(End[Response[Any]]):
             stowed = first.stowed = first.stowed or await self._server.stow(first.data)
         keep = round(self._server.settings.keep_pooled * 1000)
 
-        def call(op: int) -> Call:
+        def call(op: int, stowed: Stowed) -> Call:
             return _calls.uni_send(
                 self._server.keys,
                 self._route,
@@ -270,11 +269,8 @@ class Channel(End[Response[Any]]):
                 lossless=first.lossless,
             )
 
-        while True:
-            answer = await self._operate(("send", bodies), call, durable=True, many=len(bodies))
-            if answer.word != "NO_BODY" or stowed.key is None:
-                return _answers(answer, len(bodies))
-            await self._server.store(stowed.key, first.data)
+        answer = await self._carry(("send", bodies), first.data, stowed, call, len(bodies))
+        return _answers(answer, len(bodies))
 
     async def _settle_sends(self) -> None:
         """Ask for answers to sends whose outcome is unknown; whoever sends them again has them."""

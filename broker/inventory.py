@@ -11,6 +11,7 @@ from uuid import UUID
 
 from broker._entries import read_range
 from broker._keys import EVERYONE, parse_grant_field, parse_subject
+from broker._plan import RegistrationPlan
 from broker._server import Server
 from broker.conversation import BIDIRECTIONAL, Style, UserFilter
 from broker.errors import TympanError
@@ -198,17 +199,18 @@ async def read_registrations(server: Server) -> list[RegistrationFacts]:
     found: list[RegistrationFacts] = []
     for registration, text in (await fields_of(server, server.keys.registrations)).items():
         record = json.loads(text)
+        plan = RegistrationPlan.of_record(server.name, record)
         found.append(
             RegistrationFacts(
                 registration,
-                Name(server.name, record["printer"]),
-                UUID(record["type"]),
-                Style.from_word(record["style"]),
-                record["user"],
-                UserFilter(record["filter"]),
-                record["printers"],
-                Right(record["needed"]),
-                record.get("source") or None,
+                plan.name,
+                plan.type,
+                plan.style,
+                plan.user,
+                plan.user_filter,
+                plan.printers,
+                Right(plan.needed),
+                plan.source or None,
                 record["buffer"],
                 record["session"],
                 record["since"] / 1000,

@@ -208,16 +208,8 @@ class Registration(Generic[P]):
 
     def record(self, session: str) -> dict[str, Any]:
         """What Redis keeps of it."""
-        plan = self.plan
         return {
-            "printer": plan.name.printer,
-            "type": str(plan.type),
-            "style": plan.style.word,
-            "user": plan.user,
-            "filter": int(plan.user_filter),
-            "needed": plan.needed,
-            "source": plan.source,
-            "printers": plan.printers,
+            **self.plan.record(),
             "buffer": self.buffer,
             "session": session,
             "everywhere": self.everywhere,

@@ -345,7 +345,7 @@ class Runner(ReplicaListener):
 
     def _settles(self, run: Run) -> None:
         """A handler of a notification is done: the next one may begin while Redis is told so."""
-        if isinstance(run.item, Delivery) and all(one.done() for one in run.threads):
+        if isinstance(run.item, Delivery) and not _goes_on(run):
             run.has_slot = False
             self._release_slot()
 
