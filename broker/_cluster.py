@@ -63,6 +63,7 @@ class Cluster:
         self._is_doubtful = True
         self._reading: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def start(self) -> None:
         """Read the map, and reach the masters. One that is dead has its servers fail, not all.
@@ -104,6 +105,7 @@ class Cluster:
         return SlotLink(self, key_slot(key.encode()), key)
 
     async def close(self) -> None:
+        self._is_closed = True
         tasks = [task for task in (self._reading, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
@@ -112,6 +114,10 @@ class Cluster:
         for link in self._nodes.values():
             await link.close()
 
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise BrokerClosed("the broker is closed")
+
     # The map ------------------------------------------------------------------------------------
 
     @property
@@ -119,9 +125,10 @@ class Cluster:
         return sorted({node for node in self._owners if node is not None})
 
     def at(self, node: Node) -> Link:
-        """The link to a node."""
+        """The link to a node. Raises BrokerClosed."""
         link = self._nodes.get(node)
         if link is None:
+            self._refuse_closed()  # nobody would ever close a new one
             link = self._nodes[node] = Link(self.connector(node), self.settings)
         return link
 
@@ -185,7 +192,7 @@ class Cluster:
 
     def look_around(self) -> None:
         """Read the map beside other work, until somebody tells it."""
-        if self._looking is None or self._looking.done():
+        if not self._is_closed and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(self._look_around(), name="tympan-cluster-look")
 
     async def _look_around(self) -> None:
@@ -197,7 +204,11 @@ class Cluster:
                 await asyncio.sleep(PAUSE)
 
     async def read_map(self) -> None:
-        """Read it once for all who want it now. Raises RedisUnreachable, or why all refuse."""
+        """Read it once for all who want it now.
+
+        Raises RedisUnreachable, or why all refuse, and BrokerClosed.
+        """
+        self._refuse_closed()
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_map(), name="tympan-cluster-map")
         reading = self._reading

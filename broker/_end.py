@@ -227,7 +227,7 @@ class End(ABC, Generic[N]):
             self._op = op
         if word == "GAP":
             await self._abandon()
-        if word == "NOT_OFFERED":
+        if word in ("NOT_OFFERED", "GONE"):
             self._forgotten()
         detail = rest[0].decode() if rest and isinstance(rest[0], bytes) else ""
         return Answer(word, detail, held)

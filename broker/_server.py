@@ -84,6 +84,11 @@ def _is_worth_another_try(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, final)
 
 
+def _is_weather(error: BaseException) -> bool:
+    """Whether Redis could not answer now."""
+    return isinstance(error, RedisError | OutcomeUnknown) and not isinstance(error, RedisRefused)
+
+
 class Server:
     """One print server: asks Redis, keeps this process's lease, hears what concerns it."""
 
@@ -398,14 +403,16 @@ class Server:
             self.observer.script_ended(call.script.name, self.answered - asked, word)
             if word == "EPOCH":
                 await self._new_epoch(reply[1].decode())
-            elif word == "LAPSED":
+            elif word == "LAPSED" or session != self.session:
                 await self._lapsed(session)
                 raise SessionLapsed(
                     f"server {self.name}: this process did not renew its lease in time, or Redis "
                     "lost its state; its channels and dialogs there are over"
                 )
-            else:
+            elif epoch == self.epoch:
                 return [word, *reply[1:]], held
+            # Otherwise a Redis answered that another one has replaced since, as one does that was
+            # frozen: perhaps nobody knows of it. The same call settles it.
 
     async def ask_anew(self, make: Callable[[], Call]) -> Reply:
         """The same for what hangs on no earlier session: after a lapse, under the new one."""
@@ -485,12 +492,17 @@ class Server:
             log.warning("server %s: new epoch %s, checking what is held", self.name, epoch)
             self.epoch = epoch
             self.pools_listed = ""  # what it forgot, it may count again
-        with contextlib.suppress(SessionLapsed):
-            await asyncio.gather(
-                self.listening.resume(),
-                *(channel.confirm() for channel in list(self.channels.values())),
-                *(offer.confirm() for offer in list(self.dialogs.values())),
-            )
+            confirming = self.spawn(self._confirm_all())
+        if confirming is not None:  # whoever asked may be cancelled, or lose patience
+            await asyncio.wait({confirming}, timeout=self.settings.operation_timeout)
+
+    async def _confirm_all(self) -> None:
+        """Have everything that is held ask whether Redis knows it, until it answers."""
+        asking = [self.listening.resume]
+        asking += [channel.confirm for channel in self.channels.values()]
+        asking += [offer.confirm for offer in self.dialogs.values()]
+        with contextlib.suppress(SessionLapsed, BrokerClosed):
+            await asyncio.gather(*(self._until_it_stands(each, _is_weather) for each in asking))
         self.look()
 
     async def _lapsed(self, session: str) -> None:
@@ -555,10 +567,14 @@ class Server:
         except TympanError as error:
             replica.ended(error)
 
-    async def _until_it_stands(self, make: Callable[[], Awaitable[None]]) -> None:
+    async def _until_it_stands(
+        self,
+        make: Callable[[], Awaitable[None]],
+        is_passing: Callable[[BaseException], bool] = _is_worth_another_try,
+    ) -> None:
         """R125, R126: with pauses from retry_least to retry_most; a refusal is final."""
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_is_worth_another_try),
+            retry=retry_if_exception(is_passing),
             wait=wait_exponential(
                 multiplier=self.settings.retry_least,
                 min=self.settings.retry_least,

@@ -87,6 +87,11 @@ class Offer(End[Notification[P]], Generic[P]):
         return bool(self._token)
 
     @property
+    def is_answering(self) -> bool:
+        """Whether an answer is on its way: what Redis says to it decides."""
+        return self._answering.locked()
+
+    @property
     def is_lost(self) -> bool:
         """Whether this end was told that another listener was first."""
         return self.closing is not None and self.closing.acquired
@@ -133,7 +138,7 @@ class Offer(End[Notification[P]], Generic[P]):
                         self.closing, self._was_told = None, False
             finally:
                 if not self._token and self._unsettled is None:
-                    self._server.dialogs.pop((self.id, self._me), None)
+                    self._over()
         if answer.word == "ACQUIRED":
             self._server.observer.acquisition_ended(won=False)
             self._lost_to(answer.detail)
@@ -265,7 +270,9 @@ class Offer(End[Notification[P]], Generic[P]):
         await self.abandon()
 
     def _over(self) -> None:
-        self._server.dialogs.pop((self.id, self._me), None)
+        key = (self.id, self._me)
+        if self._server.dialogs.get(key) is self:  # it may have been asked again since
+            del self._server.dialogs[key]
 
     def __repr__(self) -> str:
         return f"<Offer {self.id} of {self.name} to {self.registration.plan.user}>"

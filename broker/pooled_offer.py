@@ -100,7 +100,7 @@ class PooledOffer(Offer[P], Generic[P]):
 
     def let_go(self) -> None:
         """Another replica has it."""
-        self._server.dialogs.pop((self.id, self._me), None)
+        self._over()
 
     @property
     def redelivered(self) -> bool:

@@ -373,10 +373,12 @@ class Registration(Generic[P]):
         A fetch that was woken for it has it, although it runs only in the loop's next turn.
         """
         channel = entry.text("channel")
-        offer = self._offers.pop(channel, None)
-        if offer is None:
+        is_forgotten = entry.text("event") == "forgotten"
+        offer = self._offers.get(channel)
+        if offer is None or (is_forgotten and offer.is_answering):
             return
-        if entry.text("event") == "forgotten":
+        del self._offers[channel]
+        if is_forgotten:
             self._seen.pop(channel, None)
         is_handed = self._fetcher is not None and self._fetcher.done()
         if offer in self._new_offers and not is_handed:

@@ -2,8 +2,8 @@
 
 They are brokers of one process, each a process of its own to the others. Every question is offered
 to all listeners, who race for it. Some questions stay open, and some dialogs rest, until the next
-failover has passed (:class:`Weather`). A success is what a call returned; one that is done but not
-as safe as the durability asks for (NotDurable) is none.
+failover has passed, or for half the other end's patience (:class:`Weather`). A success is what a
+call returned; one that is done but not as safe as the durability asks for (NotDurable) is none.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Dialog:
     def hand(self, registration: str, offer: Offer[Any]) -> Hand:
         """A listener's end. Where Redis forgot the question, and it is asked again, another one."""
         known = self.hands.get(registration)
-        if known is None or (ended(known.offer.closing) == "released" and not known.responses):
+        left = ("released", "lost")
+        if known is None or (not known.responses and ended(known.offer.closing) in left):
             known = self.hands[registration] = Hand(offer=offer)
         return known
 
@@ -119,7 +120,10 @@ class Weather:
         self._passed = asyncio.Event()
 
     async def passed(self) -> None:
-        await self._passed.wait()
+        """When the next failover has passed; where that takes long, the other end waits enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE / 2):
+                await self._passed.wait()
 
     def hears(self, listener: str, asked: float) -> None:
         """A listener heard a question that its source began to send then."""

@@ -60,11 +60,6 @@ class Membership:
         return self._handlers.get(replica)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all that is to be joined is joined now."""
-        return not self._joining and all(each.is_joined for each in self.replicas.values())
-
-    @property
     def is_refused(self) -> bool:
         """Whether there is nothing to serve, and nothing more to be tried."""
         return not self._joining and not self.replicas

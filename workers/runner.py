@@ -188,8 +188,8 @@ class Runner(ReplicaListener):
         return list(dict.fromkeys(found))
 
     def in_hand_by_pool(self) -> dict[str, int]:
-        """How many runs are under way. Any thread may ask."""
-        return {self.worker.pool: len(self._runs)}
+        """How many handlers are under way, also in threads. Any thread may ask."""
+        return {self.worker.pool: sum(run.has_slot for run in list(self._runs))}
 
     async def _until_idle(self) -> None:
         while self._runs:

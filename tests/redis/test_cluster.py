@@ -18,10 +18,12 @@ import pytest
 from redis.crc import key_slot
 
 from broker import BIDIRECTIONAL, Broker, Channel, Offer, Registration
-from broker._cluster import MAP_PATIENCE
+from broker._bells import PUBLISH
+from broker._cluster import MAP_PATIENCE, Cluster
 from broker._cluster_bells import ClusterBells
 from broker._keys import LAYOUT, Keys, directory
 from broker.errors import (
+    BrokerClosed,
     ClusterIncomplete,
     InvalidUrl,
     NotDurable,
@@ -633,6 +635,29 @@ async def test_where_no_node_of_the_url_answers_each_is_named() -> None:
     assert "tells the map of slots" in str(found.value)
     for port in ports:
         assert f"{HOST}:{port}" in str(found.value)
+
+
+@pytest.mark.parametrize("trouble", ["a node did not answer", "the slot went to a new node"])
+async def test_a_call_that_outlives_its_broker_connects_to_nobody(
+    replicated: RedisCluster, trouble: str
+) -> None:
+    """It goes on where its connection broke as the broker closed; nobody would close another."""
+    new = replicated.replicas_of(replicated.masters[0])[0]
+    async with farm_on(replicated) as farm:
+        topology = (await farm.broker("alice"))._topology
+        assert isinstance(topology, Cluster)
+        await topology.close()
+        if trouble == "a node did not answer":
+            topology.doubt()
+        else:
+            topology.moved(key_slot(b"{print01}:x"), (HOST, new.port))
+        with pytest.raises(BrokerClosed):
+            await topology.link("{print01}:x").command("PING")
+        with pytest.raises(BrokerClosed):
+            await topology.bells.subscribe("{print01}:bell", PUBLISH)
+        for node in replicated.nodes:
+            await eventually(partial(is_left, node), "the last connection's end")
+        assert not [task for task in asyncio.all_tasks() if "cluster" in task.get_name()]
 
 
 async def test_the_map_is_known_to_replicas_and_to_masters_that_are_not_in_the_url(

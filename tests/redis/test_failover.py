@@ -7,14 +7,16 @@ ends; whoever was forgotten is registered again by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from broker import BIDIRECTIONAL, Broker, Offer
+from broker import BIDIRECTIONAL, Broker, Channel, Offer
+from broker._scripts import Arg, Call
+from broker._server import Server
 from broker.errors import (
     ChannelAcquired,
     ChannelAlreadyClosed,
@@ -199,12 +201,7 @@ async def test_an_answer_to_a_question_that_redis_forgot_ends_it_there(real_farm
     registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
     channel = await real_farm.question(source)
     first = await real_farm.offered(registration)
-    keys, client = keys_of(real_farm, PRINTER), real_farm.client
-    offers: Any = await client.hget(keys.channel(channel.id), "offers")
-    await client.hset(keys.channel(channel.id), mapping={"state": "open", "op": 0})
-    await client.hdel(keys.channel(channel.id), "offers")
-    for audience, offer in zip(channel._audiences, offers.split(), strict=True):
-        await client.xdel(keys.stream(audience), offer)
+    await forget_question(real_farm, channel)
     with pytest.raises(ChannelAlreadyClosed, match="forgot"):
         await first.respond(b"yes")
     await is_released(first)
@@ -213,6 +210,122 @@ async def test_an_answer_to_a_question_that_redis_forgot_ends_it_there(real_farm
     again = await real_farm.offered(registration)
     await again.respond(b"yes")
     assert (await channel.response(PATIENCE)).data == b"yes"
+
+
+async def forget_question(farm: Farm, channel: Channel) -> None:
+    """The channel is as before its source asked; its listeners have heard the question."""
+    keys, client = keys_of(farm, PRINTER), farm.client
+    offers: Any = await client.hget(keys.channel(channel.id), "offers")
+    await client.hset(keys.channel(channel.id), mapping={"state": "open", "op": 0})
+    await client.hdel(keys.channel(channel.id), "offers")
+    for audience, offer in zip(channel._audiences, offers.split(), strict=True):
+        await client.xdel(keys.stream(audience), offer)
+
+
+async def test_an_answer_on_its_way_is_one_to_the_question_that_is_asked_again(
+    real_farm: Farm,
+) -> None:
+    """Redis forgets the question meanwhile; the listener is not asked a second time."""
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    channel = await real_farm.question(source)
+    offer = await real_farm.offered(registration)
+    server = await listener.server(PRINTER)
+    with held(server, "respond", before=True) as (is_held, goes_on):
+        answering = asyncio.create_task(offer.respond(b"yes"))
+        await is_held.wait()
+        await forget_question(real_farm, channel)
+        await asyncio.gather(*(reader.looked() for reader in server.listening.readers.values()))
+        channel._op = 0
+        await channel.send(b"A4?")
+        await asyncio.gather(*(reader.looked() for reader in server.listening.readers.values()))
+        goes_on.set()
+        assert await answering == S_OK
+    assert (await channel.response(PATIENCE)).data == b"yes"
+    await channel.send(b"sure?")
+    assert (await offer.follow_up(PATIENCE)).data == b"sure?"
+    assert registration.unread == 0, "it was asked once"
+
+
+async def test_what_an_earlier_primary_answered_late_is_asked_of_the_present_one(
+    real_farm: Farm,
+) -> None:
+    """A primary that was frozen takes an answer when another one has replaced it."""
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    channel = await real_farm.question(source)
+    offer = await real_farm.offered(registration)
+    server, client = await listener.server(PRINTER), real_farm.client
+    forget = await remembered(real_farm)
+    with held(server, "respond", before=False) as (is_held, goes_on):
+        answering = asyncio.create_task(offer.respond(b"yes"))
+        await is_held.wait()
+        await forget()
+        await server._renew()
+        goes_on.set()
+        assert await answering == S_OK
+    assert await client.hget(server.keys.channel(channel.id), "owner") == registration.id.encode()
+    assert (await channel.response(PATIENCE)).data == b"yes"
+
+
+async def test_whoever_finds_another_redis_may_be_broken_off_while_all_is_confirmed(
+    real_farm: Farm,
+) -> None:
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    await real_farm.question(source)
+    offer = await real_farm.offered(registration)
+    server = await listener.server(PRINTER)
+    forget = await remembered(real_farm)
+    await offer.respond(b"yes")
+    await forget()
+    with held(server, "confirm", before=True) as (is_held, goes_on):
+        finding = asyncio.create_task(server._renew())
+        await is_held.wait()
+        finding.cancel()
+        await asyncio.wait({finding})
+        goes_on.set()
+        await is_released(offer)
+
+
+async def remembered(farm: Farm) -> Callable[[], Awaitable[None]]:
+    """Make Redis as it is now, in a later epoch: it forgets what was done since."""
+    client, meta = farm.client, keys_of(farm, PRINTER).meta
+    before: dict[Any, Any] = {
+        name: await client.dump(name) for name in await client.keys(f"{farm.namespace}:*")
+    }
+
+    async def forget() -> None:
+        for name, value in before.items():
+            await client.restore(name, 0, value, replace=True)
+        await client.hset(meta, "run", "another")
+
+    return forget
+
+
+@contextmanager
+def held(
+    server: Server, script: str, *, before: bool
+) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The first call of a script waits on its way, there or back: that it does, and its end."""
+    run, is_held, goes_on = server.link.run, asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call, lead: Sequence[Arg]) -> list[Any]:
+        if call.script.name != script or is_held.is_set():
+            return await run(call, lead)
+        answer = None if before else await run(call, lead)
+        is_held.set()
+        await goes_on.wait()
+        return await run(call, lead) if answer is None else answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server.link, "run", slow)
+        patch.setattr(server.link, "run_durably", lambda *of: paired_with_true(slow(*of)))
+        yield is_held, goes_on
+
+
+async def paired_with_true(answer: Awaitable[list[Any]]) -> tuple[list[Any], bool]:
+    return await answer, True
 
 
 async def test_sends_that_a_failover_lost_end_their_channel() -> None:
