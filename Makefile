@@ -5,8 +5,8 @@ WORKERS ?= 3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare demo test lint format conformance race failovers scale mutants bench \
-	bench-quick peers clean
+.PHONY: help prepare demo test lint format conformance race failovers scale model mutants bench \
+	bench-quick peers fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
@@ -42,6 +42,9 @@ failovers: prepare ## let primaries die again and again under dialogs, by Sentin
 scale: prepare ## let replicas of a pool share, die and be rolled; and count what they did
 	$(BIN)/python -m tests.scale $(ARGS)
 
+model: prepare ## search the model of a dialog, and its mutants, with spin; about a minute
+	$(BIN)/python -m tests.verification $(ARGS)
+
 mutants: prepare ## check that the tests notice broken scripts
 	$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -54,6 +57,10 @@ bench: peers ## measure the broker against raw Redis and its peers; at most 20 m
 bench-quick: peers ## the first four rows of it, in two minutes
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
+fuzz: prepare ## feed what parses with a coverage-guided fuzzer, 30 seconds each
+	@tests/fuzz/prepare
+	@.venv-fuzz/bin/python -m tests.fuzz $(ARGS)
+
 clean: ## remove everything that was made: environment, builds, caches
-	rm -rf .venv .venv-bench build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-fuzz .fuzz build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
