@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.servers import Certificate, Tls
 
@@ -32,6 +38,7 @@ class Certificates:
         self.unknown_ca = self._authority(stranger, "unknown-ca")
         """The CA that nobody here trusts."""
         self.stranger = self._issue(stranger, "stranger", "127.0.0.1", "localhost")
+        self.self_signed = self._sign_itself("self-signed", "localhost")
 
     def tls(
         self,
@@ -59,3 +66,25 @@ class Certificates:
         chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(key)
         return Certificate(chain, key)
+
+    def _sign_itself(self, name: str, host: str) -> Certificate:
+        """One that nobody but itself vouches for, good for this host and its address."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        itself = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        hosts = [x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))]
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(itself)
+            .issuer_name(itself)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        paths = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        paths.chain.write_bytes(made.public_bytes(Encoding.PEM))
+        paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return paths

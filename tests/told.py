@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.servers import RedisServer
@@ -15,23 +17,25 @@ FARM = ROOT / "docs" / "farm.md"
 _PATIENCE_S = 20.0
 
 
-def acl_commands() -> dict[str, str]:
-    """By user, the README's commands that make a print host's and a listener's credential."""
+def acl_commands() -> list[str]:
+    """The README's commands that make the credentials of a print host and a help desk."""
     text = README.read_text(encoding="utf-8")
-    found = re.findall(r"^(redis-cli ACL SETUSER (\w+) .*)$", text, re.MULTILINE)
-    assert len(found) == 2, "the README shows a print host and a listener"
-    return {user: command for command, user in found}
+    found = re.findall(r"^((?:tympan acl|redis-cli ACL SETUSER) .*)$", text, re.MULTILINE)
+    assert len(found) == 4, "the README shows a print host and a help desk, and their passwords"
+    return found
 
 
 def type_at(server: RedisServer, command: str) -> None:
     """Type a redis-cli command in a shell, for this server; it has to answer OK."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command.replace("redis-cli ", f"redis-cli -h {HOST} -p {server.port} ", 1),
+        re.sub(r"\bredis-cli\b", f"redis-cli -h {HOST} -p {server.port}", command, count=1),
         shell=True,
         capture_output=True,
         text=True,
         timeout=_PATIENCE_S,
         check=False,
+        env=os.environ | {"PATH": path},
     )
     assert (done.returncode, done.stdout.strip()) == (0, "OK"), f"{command}: {done}"
 

@@ -13,7 +13,7 @@ from tests.cli.commands import TYPE, Tympan
 from tests.cluster import RedisCluster
 from tests.redis.scenes import QUIET
 from tests.servers import RedisServer, await_agreement
-from tests.told import acl_commands, type_at
+from workers.acl import Role, Wish, rules
 from workers.embedded import HOST
 
 LISTS = (
@@ -125,10 +125,10 @@ async def test_a_channel_is_found_beside_a_server_that_is_away(
 
 @pytest.fixture
 def confined() -> Iterator[str]:
-    """URL of the README's print host, on a Redis that has another print server."""
+    """URL of a print host that may look at its own, on a Redis that has another print server."""
     with RedisServer() as server:
-        for command in acl_commands().values():
-            type_at(server, command)
+        own = Wish(roles=[Role.SOURCE, Role.OBSERVER], servers=("print01",))
+        server.cli("ACL", "SETUSER", "print01", *rules(own), ">secret")
         with Broker.connect(server.url, user="alice", **QUIET) as broker:
             for name in (r"\\print01", r"\\print02"):
                 stand(broker, name)

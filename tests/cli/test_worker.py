@@ -170,6 +170,11 @@ async def test_a_worker_handles_and_answers_and_ends_politely(desk: Desk) -> Non
     async with await broker.open_channel(desk.place.printer, TYPE, style=BIDIRECTIONAL) as channel:
         await channel.send("well?")
         assert (await channel.response(PATIENCE)).text == f"{process.pid} well?"
+
+    async def is_done() -> bool:
+        return not any(pool.backlog for pool in await broker.pools.on_server(desk.place.server))
+
+    await until(is_done)
     process.signal(signal.SIGTERM)
     assert await process.ended() == 0, process
     assert process.notes.endswith("tympan: stopping\n"), "nothing was in hand"

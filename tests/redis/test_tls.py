@@ -82,10 +82,11 @@ async def test_an_authority_that_nobody_named_is_not_trusted(secure: RedisServer
     ("shown", "says"),
     [
         (lambda made: made.stranger, "name the authority that signed it"),
+        (lambda made: made.self_signed, "name the authority that signed it"),
         (lambda made: made.expired, "renew it there, and look at the clocks"),
         (lambda made: made.wrong_host, "its certificate is for another host"),
     ],
-    ids=["another authority's", "expired", "another host's"],
+    ids=["another authority's", "self-signed", "expired", "another host's"],
 )
 async def test_a_certificate_that_cannot_be_trusted_is_refused(
     certificates: Certificates, shown: Callable[[Certificates], Any], says: str
@@ -116,7 +117,8 @@ async def test_a_server_may_want_certificates_of_its_clients(certificates: Certi
         async with Broker.connect(server.url, user="alice") as broker:
             assert await broker.channels() == []
         bare = f"rediss://{HOST}:{server.port}?ssl_ca_certs={certificates.ca}"
-        for query in ("", "&" + ours.format(certificates.expired)):
+        bad = (certificates.expired, certificates.stranger, certificates.self_signed)
+        for query in ("", *("&" + ours.format(one) for one in bad)):
             error = await refused(bare + query)
             # The server may hang up before we have read why.
             assert type(error) in (RedisRefused, RedisUnreachable)

@@ -41,8 +41,9 @@ def test_a_good_certificate_is_trusted(certificates: Certificates) -> None:
         (lambda them: them.wrong_host, "IP address mismatch"),
         (lambda them: them.expired, "certificate has expired"),
         (lambda them: them.stranger, "certificate verify failed"),
+        (lambda them: them.self_signed, "self-signed certificate"),
     ],
-    ids=["wrong host", "expired", "unknown CA"],
+    ids=["wrong host", "expired", "unknown CA", "self-signed"],
 )
 def test_a_bad_certificate_is_refused(
     certificates: Certificates, choose: Callable[[Certificates], Certificate], reason: str

@@ -10,12 +10,11 @@ import pytest
 from broker import Durability, Settings
 from broker._address import Address, Form
 from broker._scripts import SCRIPTS
+from workers.acl import RUNS, Task
 from workers.doctor import diagnose
 from workers.doctor.credential import (
     ANY,
-    RUNS,
     CredentialFacts,
-    Task,
     keys_given,
     probes,
     read_credential,

@@ -30,6 +30,7 @@ class Known(NamedTuple):
 
 
 COMMANDS = {
+    "acl": Known("acl", "acl", "Print the Redis ACL of a role."),
     "bridge": Known("extensions", "bridge_group", "Run a bridge to a print system."),
     "bridges": Known("extensions", "list_bridges", "List bridges to print systems."),
     "channels": Known("looking", "channels", "List open channels."),

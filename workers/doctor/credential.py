@@ -11,13 +11,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import UUID
 
 from broker import BIDIRECTIONAL
 from broker._address import Form
 from broker._keys import Audience, Keys, directory
 from broker._scripts import SCRIPTS, Script
+from workers.acl import RUNS, Task
 
 Command = tuple[str, ...]
 
@@ -41,43 +41,6 @@ _NO_SHA = "0" * 40
 _ID = "doctor"
 _POOL = "~doctor.0"
 _INNER = re.compile(r"redis\.p?call\('(?P<command>[A-Z]+)'(?:, '(?P<word>[A-Z]+)')?")
-
-
-class Task(StrEnum):
-    """What a credential is for."""
-
-    SOURCE = "open channels"
-    LISTENER = "listen and answer"
-    ALL_USERS = "listen for all users"
-    POOL = "serve pools"
-    ADMINISTRATOR = "grant rights"
-    RING = "ring bells"
-    """Without it everything arrives, but late."""
-
-
-SESSION = ("hello", "renew", "sweep", "bury", "confirm")
-RUNS: Mapping[Task, tuple[str, ...]] = {
-    Task.SOURCE: (*SESSION, "open", "uni_send", "offer", "follow_up", "source_close"),
-    Task.LISTENER: (*SESSION, "register", "unregister", "take", "respond", "listener_close"),
-    Task.POOL: (
-        *SESSION,
-        "create_pool",
-        "delete_pool",
-        "join",
-        "fetch",
-        "finish",
-        "hand_back",
-        "disown",
-        "orphan",
-        "adopt",
-        "respond",
-        "listener_close",
-        "dead_letter",
-        "replay",
-    ),
-    Task.ADMINISTRATOR: ("grant", "server_close", "delete_printer"),
-}
-"""Which scripts a task runs; only an administrator's are always given the grants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +74,6 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         (f"{shard}SUBSCRIBE", inbox),
         ("XRANGE", inbox, "-", "+", "COUNT", "1"),
         ("HMGET", keys.channel(_ID), "state"),
-        ("HGET", keys.registrations, _ID),
         ("HGETALL", keys.pools),
         ("SSCAN", keys.held(_ID), "0"),
         ("SET", body, "", "PX", "1"),
@@ -127,6 +89,7 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
     found[Task.LISTENER] += [
         *session,
         (f"{shard}SUBSCRIBE", stream),
+        ("HGET", keys.registrations, _ID),
         ("XRANGE", stream, "-", "+", "COUNT", "1"),
         ("XINFO", "GROUPS", stream),
         ("XTRIM", stream, "MINID", "0-1"),

@@ -11,7 +11,8 @@ from redis.crc import key_slot
 from broker import Durability, Settings
 from broker._address import Form
 from broker._keys import Keys, directory
-from workers.doctor.credential import ANY, CredentialFacts, Task
+from workers.acl import Role, Task, Wish, additions
+from workers.doctor.credential import ANY, CredentialFacts
 from workers.doctor.ensemble import (
     ClusterFacts,
     Member,
@@ -104,7 +105,7 @@ def credential(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
             severity=Severity.WARNING,
             what="this Redis asks for no password",
             why="Whoever reaches its port can answer for anybody, and delete everything.",
-            advice="Make a user for each print host, as the README shows under Trust.",
+            advice="Make a user for each print host, as `tympan acl source` prints it.",
         )
     who = f"user {user}" if user else "this user"
     if farm.outside:
@@ -130,10 +131,12 @@ def credential(farm: FarmFacts, settings: Settings) -> Iterator[Finding]:
                 severity=Severity.REFUSES,
                 what=f"{who} may neither open channels nor listen on {servers}",
                 why=f"The ACL forbids, among others: {refused}.",
-                mend=_allow(farm, [_print_host(settings, facts) for facts in group])
+                mend=_allow(
+                    farm, [rule for one in group for rule in _print_host(farm, settings, one)]
+                )
                 if farm.is_named
                 else (),
-                advice="So a print host may work there; the README shows a listener's rules."
+                advice="So a print host may work there; `tympan acl` prints other roles' rules."
                 if farm.is_named
                 else r"Name the print server that it is meant for, as in `tympan doctor "
                 rf"'\\{first.server}'`: where it may not work there, that shows how to allow it.",
@@ -175,13 +178,16 @@ def _bells(settings: Settings, facts: CredentialFacts) -> Command:
     return (f"&{_keys(settings, facts)}", f"&{settings.namespace}:servers")
 
 
-def _print_host(settings: Settings, facts: CredentialFacts) -> Command:
-    """What the README gives it."""
-    keys = _keys(settings, facts)
-    return (
-        *(f"~{keys}", f"~{settings.namespace}:servers", *_bells(settings, facts)),
-        *("+@all", "-@admin", "-@dangerous", "+info", "+script|load"),
+def _print_host(farm: FarmFacts, settings: Settings, facts: CredentialFacts) -> list[Command]:
+    """What `tympan acl source` gives it."""
+    wish = Wish(
+        roles=[Role.SOURCE],
+        servers=(facts.server,),
+        namespace=settings.namespace,
+        cluster=farm.way.form is Form.CLUSTER,
+        before_7=farm.reached[0].speaks < OF_SELECTORS,
     )
+    return [tuple(rules) for rules in additions(wish)]
 
 
 def _allow(farm: FarmFacts, rules: list[Command]) -> tuple[Command, ...]:
