@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker._calls import Route
 from broker._keys import Audience, channel_audiences, parse_subject
+from broker._stored import stored
 from broker.conversation import BIDIRECTIONAL
 from broker.names import Name
 
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 
 
 async def read_facts(server: Server, channel: str, *fields: str) -> dict[str, str]:
-    """Fields of a channel's hash, those that it has."""
+    """Fields of a channel's hash, those that it has. Raises ForeignLayout, RedisError."""
     values = await server.command("HMGET", server.keys.channel(channel), *fields)
-    return {
-        field: value.decode()
-        for field, value in zip(fields, values, strict=True)
-        if value is not None
-    }
+    with stored(f"channel {channel}"):
+        return {
+            field: value.decode()
+            for field, value in zip(fields, values, strict=True)
+            if value is not None
+        }
 
 
 def boards_of(server: Server, channel: str, subject: str | None) -> Route:

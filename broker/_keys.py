@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from broker._stored import stored
 from broker.conversation import Style, UserFilter
 from broker.names import Name
 
@@ -100,9 +101,13 @@ def subject(name: Name, type_: UUID, style: Style, user: str) -> str:
 
 
 def parse_subject(text: str) -> tuple[str, UUID, Style, str]:
-    """The inverse of :func:`subject`: printer, type, style, user. Only a printer may hold bars."""
-    printer, type_, style, user = text.rsplit("|", 3)
-    return printer, UUID(type_), Style.from_word(style), user
+    """The inverse of :func:`subject`: printer, type, style, user. Only a printer may hold bars.
+
+    Raises ForeignLayout.
+    """
+    with stored("what a channel is about"):
+        printer, type_, style, user = text.rsplit("|", 3)
+        return printer, UUID(type_), Style.from_word(style), user
 
 
 @lru_cache(maxsize=1024)

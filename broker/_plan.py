@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from broker._keys import POOL, Audience, grant_field, group_name, registration_audiences
+from broker._stored import checked, stored
 from broker.conversation import BIDIRECTIONAL, Style, UserFilter
 from broker.names import Name
 
@@ -66,17 +67,21 @@ class RegistrationPlan:
 
     @classmethod
     def of_record(cls, server: str, record: dict[str, Any]) -> RegistrationPlan:
-        """The plan behind a record in ``registrations``."""
-        return cls(
-            Name(server, record["printer"]),
-            UUID(record["type"]),
-            Style.from_word(record["style"]),
-            record["user"],
-            UserFilter(record["filter"]),
-            record["printers"],
-            record["needed"],
-            record.get("source", ""),
-        )
+        """The plan behind a record in ``registrations``. Raises ForeignLayout."""
+        with stored(f"a record of a registration on server {server}"):
+            record = {"source": "", **record}
+            checked(record, printer=str, type=str, style=str, user=str, source=str)
+            checked(record, filter=int, printers=bool, needed=int)
+            return cls(
+                Name(server, record["printer"]),
+                UUID(record["type"]),
+                Style.from_word(record["style"]),
+                record["user"],
+                UserFilter(record["filter"]),
+                record["printers"],
+                record["needed"],
+                record["source"],
+            )
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ class PoolPlan:
 
     @classmethod
     def of_record(cls, server: str, record: dict[str, Any]) -> PoolPlan:
-        """The plan behind a record in ``pools``."""
+        """The plan behind a record in ``pools``. Raises ForeignLayout."""
         plan = RegistrationPlan.of_record(server, record)
-        return cls(record["pool"], plan, record["buffer"], record["everywhere"])
+        with stored(f"a record of a pool on server {server}"):
+            checked(record, pool=str, buffer=int, everywhere=bool)
+            return cls(record["pool"], plan, record["buffer"], record["everywhere"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from broker._keys import EVERYONE, POOL
 from broker._plan import PoolPlan
 from broker._scripts import Arg
 from broker._standing import denied
+from broker._stored import read_record
 from broker.errors import MaxRegistrationCountExceeded
 from broker.notification import Notification
 
@@ -48,14 +48,14 @@ async def read(server: Server) -> tuple[str, tuple[PoolPlan, ...]]:
     """The pools of a server, and which list of them this is."""
     listed = await server.command("HGET", server.keys.meta, "pools")
     flat = await server.command("HGETALL", server.keys.pools)
-    plans = [PoolPlan.of_record(server.name, json.loads(text)) for text in flat[1::2]]
+    plans = [PoolPlan.of_record(server.name, read_record(text, "a pool")) for text in flat[1::2]]
     return (listed or b"0").decode(), tuple(sorted(plans, key=lambda plan: plan.id))
 
 
 async def find(server: Server, registration: str) -> PoolPlan | None:
     """A pool's registration, if it is there."""
     text = await server.command("HGET", server.keys.pools, registration)
-    return PoolPlan.of_record(server.name, json.loads(text)) if text else None
+    return PoolPlan.of_record(server.name, read_record(text, "a pool")) if text else None
 
 
 async def delete(server: Server, pool: PoolPlan) -> bool:

@@ -6,7 +6,6 @@ another process was quicker.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ from broker._calls import NO_BODY
 from broker._channel_facts import boards_of, read_facts
 from broker._keys import POOL
 from broker._plan import RegistrationPlan
-from broker.errors import RedisRefused
+from broker._stored import read_record
+from broker.errors import ForeignLayout, RedisRefused
 
 if TYPE_CHECKING:
     from broker._server import Server
@@ -36,7 +36,8 @@ async def _run_down(server: Server, session: str) -> bool:
     async for held in _held(server, session):
         try:
             await _end(server, held, session)
-        except RedisRefused as error:  # not by this credential; a process with another one ends it
+        except (RedisRefused, ForeignLayout) as error:
+            # Not by this credential, or nobody understands it; what else the dead held is ended.
             log.info("server %s: %s of %s stays: %s", server.name, held, session, error)
     word, *_ = await server.ask(lambda: _calls.bury(server.keys, session))
     return bool(word == "OK")
@@ -75,7 +76,11 @@ async def _held(server: Server, session: str) -> AsyncIterator[str]:
 async def end_registration(server: Server, registration: str, kind: str, holder: str) -> str:
     """End a registration by its record (``revoke``, ``run-down``); the word that Redis answered."""
     text = await server.command("HGET", server.keys.registrations, registration)
-    plan = RegistrationPlan.of_record(server.name, json.loads(text)) if text else None
+    plan = (
+        RegistrationPlan.of_record(server.name, read_record(text, f"registration {registration}"))
+        if text
+        else None
+    )
     reply = await server.ask(
         lambda: _calls.unregister(server.keys, registration, plan, kind, holder)
     )

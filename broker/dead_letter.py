@@ -6,8 +6,9 @@ A letter stays until it is replayed or dropped, or until its server has ``dead_l
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from broker import _calls, _pools
@@ -17,6 +18,7 @@ from broker._keys import EVERYONE, channel_audiences
 from broker._plan import PoolPlan
 from broker._scripts import Arg
 from broker._server import Server
+from broker._stored import stored
 from broker.conversation import BIDIRECTIONAL, Style
 from broker.errors import InvalidArgument, NoSuchLetter, NotReplayed
 from broker.names import Name, parse_pool
@@ -64,6 +66,12 @@ class DeadLetter:
     def is_dialog(self) -> bool:
         """Whether the pool owned it: then it was closed, and nothing can be handed out again."""
         return not self.entry
+
+
+def _letters(server: Server, reply: Sequence[Any]) -> list[DeadLetter]:
+    """The letters of a reply. Raises ForeignLayout."""
+    with stored(f"a dead letter of {Name(server.name)}"):
+        return [_letter(server.name, found) for found in read_range(reply)]
 
 
 def _letter(server: str, found: Entry) -> DeadLetter:
@@ -195,7 +203,7 @@ async def read_last(server: Server) -> tuple[int, DeadLetter | None]:
 
 async def _newest_first(server: Server, before: str, most: int) -> list[DeadLetter]:
     reply = await server.command("XREVRANGE", server.keys.dead, before, "-", "COUNT", most)
-    return [_letter(server.name, found) for found in read_range(reply)]
+    return _letters(server, reply)
 
 
 async def _read(server: Server, id: str) -> DeadLetter:
@@ -205,10 +213,10 @@ async def _read(server: Server, id: str) -> DeadLetter:
             f"{id!r} is no id of a dead letter, which looks like 1795244161373-0: `tympan dead "
             "list` shows them"
         )
-    found = read_range(await server.command("XRANGE", server.keys.dead, id, id))
+    found = _letters(server, await server.command("XRANGE", server.keys.dead, id, id))
     if not found:
         raise _no_such_letter(server, id)
-    return _letter(server.name, found[0])
+    return found[0]
 
 
 async def _is_shared(server: Server, letter: DeadLetter) -> bool:

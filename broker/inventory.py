@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from broker._entries import read_range
+from broker._entries import Entry, read_range
 from broker._keys import EVERYONE, parse_grant_field, parse_subject
 from broker._plan import RegistrationPlan
 from broker._server import Server
+from broker._stored import checked, read_record, stored
 from broker.conversation import BIDIRECTIONAL, Style, UserFilter
 from broker.errors import TympanError
 from broker.names import Name
@@ -127,21 +127,22 @@ async def together(*reads: Awaitable[Any]) -> list[Any]:
 
 
 def _facts(server: str, channel: str, known: Mapping[bytes, bytes]) -> ChannelFacts:
-    text = {field.decode(): value.decode(errors="replace") for field, value in known.items()}
-    printer, type_, style, user = parse_subject(text["subject"])
-    return ChannelFacts(
-        channel,
-        Name(server, printer),
-        type_,
-        style,
-        None if user == EVERYONE else user,
-        text["state"],
-        text["by"],
-        float(text["at"]) / 1000,
-        text.get("owner_user"),
-        text.get("closer"),
-        int(text["op"]),
-    )
+    with stored(f"channel {channel}"):
+        text = {field.decode(): value.decode(errors="replace") for field, value in known.items()}
+        printer, type_, style, user = parse_subject(text["subject"])
+        return ChannelFacts(
+            channel,
+            Name(server, printer),
+            type_,
+            style,
+            None if user == EVERYONE else user,
+            text["state"],
+            text["by"],
+            float(text["at"]) / 1000,
+            text.get("owner_user"),
+            text.get("closer"),
+            int(text["op"]),
+        )
 
 
 async def read_channel(server: Server, channel: str) -> ChannelFacts | None:
@@ -159,16 +160,25 @@ async def read_conversation(server: Server, channel: str) -> list[Utterance]:
         reply = await server.command(
             "XRANGE", server.keys.log(channel), after, "+", "COUNT", AT_ONCE
         )
-        entries = read_range(reply)
-        for entry in entries:
-            data = entry.fields.get("body")
+        with stored(f"the conversation of channel {channel}"):
+            entries = read_range(reply)
+            read = [_utterance(entry) for entry in entries]
+        for entry, utterance in zip(entries, read, strict=True):
             if entry.reference is not None:
                 data = await server.command("GET", entry.reference, large=True)
-            by = entry.text("by") or entry.text("user")
-            said.append(Utterance(entry.text("event"), by, float(entry.text("at")) / 1000, data))
+                said.append(replace(utterance, data=data))
+            else:
+                said.append(utterance)
         if len(entries) < AT_ONCE:
             return said
         after = f"({entries[-1].id}"
+
+
+def _utterance(entry: Entry) -> Utterance:
+    by = entry.text("by") or entry.text("user")
+    return Utterance(
+        entry.text("event"), by, float(entry.text("at")) / 1000, entry.fields.get("body")
+    )
 
 
 async def read_channels(server: Server) -> list[ChannelFacts]:
@@ -198,25 +208,27 @@ async def read_registrations(server: Server) -> list[RegistrationFacts]:
     """The registrations of a server, oldest first."""
     found: list[RegistrationFacts] = []
     for registration, text in (await fields_of(server, server.keys.registrations)).items():
-        record = json.loads(text)
+        record = read_record(text, f"registration {registration}")
         plan = RegistrationPlan.of_record(server.name, record)
-        found.append(
-            RegistrationFacts(
-                registration,
-                plan.name,
-                plan.type,
-                plan.style,
-                plan.user,
-                plan.user_filter,
-                plan.printers,
-                Right(plan.needed),
-                plan.source or None,
-                record["buffer"],
-                record["session"],
-                record["since"] / 1000,
-                record["everywhere"],
+        with stored(f"registration {registration}"):
+            checked(record, session=str, everywhere=bool)
+            found.append(
+                RegistrationFacts(
+                    registration,
+                    plan.name,
+                    plan.type,
+                    plan.style,
+                    plan.user,
+                    plan.user_filter,
+                    plan.printers,
+                    Right(plan.needed),
+                    plan.source or None,
+                    record["buffer"],
+                    record["session"],
+                    record["since"] / 1000,
+                    record["everywhere"],
+                )
             )
-        )
     return sorted(found, key=lambda facts: (facts.since, facts.id))
 
 
@@ -224,8 +236,9 @@ async def read_grants(server: Server) -> list[Grant]:
     """All grants on a server and its printers."""
     found: list[Grant] = []
     for field, mask in (await fields_of(server, server.keys.grants)).items():
-        printer, user = parse_grant_field(field)
-        found.append(Grant(Name(server.name, printer), user, Right(int(mask))))
+        with stored(f"grant {field!r}"):
+            printer, user = parse_grant_field(field)
+            found.append(Grant(Name(server.name, printer), user, Right(int(mask))))
     return sorted(found, key=lambda grant: (grant.name, grant.user))
 
 
@@ -288,11 +301,12 @@ async def what_stands(server: Server, pools: Collection[str]) -> str:
 
 
 async def fields_of(server: Server, key: str) -> dict[str, str]:
-    """All fields of one of a server's hashes."""
+    """All fields of one of a server's hashes. Raises ForeignLayout, RedisError."""
     found: dict[str, str] = {}
     cursor = b"0"
     while True:
         cursor, flat = await server.command("HSCAN", key, cursor, "COUNT", AT_ONCE)
-        found.update((flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2))
+        with stored(key):
+            found.update((flat[i].decode(), flat[i + 1].decode()) for i in range(0, len(flat), 2))
         if cursor == b"0":
             return found

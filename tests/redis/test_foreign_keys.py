@@ -367,3 +367,63 @@ async def test_facts_of_pools_are_not_read_from_foreign_keys(farm: Farm) -> None
                 await refused(farm, lambda: source.pools.on_server(PRINTER))
         async with taken_by_another(farm, keys_of(farm).dead):
             await refused(farm, lambda: source.dead_letters.on_server(PRINTER))
+
+
+# Values of the right type, and no sense ---------------------------------------------------------
+
+JUNK = (b"junk", b"{}", b"\xff", b"[1]", b'{"printer": 5}')
+every_junk = pytest.mark.parametrize("junk", JUNK, ids=repr)
+
+
+@every_junk
+@pytest.mark.parametrize(
+    ("key", "look"),
+    [
+        (lambda keys: keys.registrations, lambda broker: broker.registrations(PRINTER)),
+        (lambda keys: keys.pools, lambda broker: broker.pools.on_server(PRINTER)),
+        (lambda keys: keys.grants, lambda broker: broker.grants(PRINTER)),
+        (lambda keys: keys.channel("c"), lambda broker: broker.channels(PRINTER)),
+    ],
+    ids=["registrations", "pools", "grants", "channel"],
+)
+async def test_a_list_names_what_it_cannot_read(
+    farm: Farm, key: KeyOf, look: Callable[[Broker], Awaitable[object]], junk: bytes
+) -> None:
+    broker, keys = await quiet(farm), keys_of(farm)
+    field = "subject" if key(keys) == keys.channel("c") else "x"
+    await farm.client.hset(keys.channels, "c", "laser-3|junk")
+    await farm.client.hset(key(keys), field, junk)
+    await refused(farm, lambda: look(broker))
+    (survey,) = await broker.survey(PRINTER)
+    assert isinstance(survey.unread, ForeignLayout)
+    await farm.client.delete(key(keys), keys.channels)
+
+
+async def test_a_dead_letter_that_is_none(farm: Farm) -> None:
+    broker, dead = await quiet(farm), keys_of(farm).dead
+    await farm.client.xadd(dead, {"pool": b"\xff"}, id="1-1")
+    for look in (
+        lambda: broker.dead_letters.on_server(PRINTER),
+        lambda: broker.dead_letters.get(PRINTER, "1-1"),
+        lambda: broker.dead_letters.replay(PRINTER, "1-1"),
+        lambda: broker.dead_letters.drop(PRINTER, "1-1"),
+    ):
+        await refused(farm, look)
+    await farm.client.delete(dead)
+
+
+@every_junk
+async def test_junk_keeps_nobody_from_ending_what_the_dead_held(farm: Farm, junk: bytes) -> None:
+    """What cannot be read stays, and its session; what else it held is ended, and all others'."""
+    alive, keys = await quiet(farm), keys_of(farm)
+    one, other = await quiet(farm), await quiet(farm)
+    held = [await broker.open_channel(PRINTER, TYPE) for broker in (one, other)]
+    first, second = [(await broker.server(PRINTER)).session for broker in (one, other)]
+    await farm.client.hset(keys.registrations, "x", junk)
+    await farm.client.sadd(keys.held(first), "registration:x")
+    await farm.client.zadd(keys.leases, {first: 0, second: 0})
+    assert await alive.run_down(PRINTER) == 1
+    assert not {facts.id for facts in await alive.channels(PRINTER)} & {one.id for one in held}
+    assert await farm.client.smembers(keys.held(first)) == {b"registration:x"}
+    await farm.client.delete(keys.registrations, keys.held(first))
+    assert await alive.run_down(PRINTER) == 1
