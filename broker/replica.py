@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from broker import _calls, _pools
@@ -47,30 +48,39 @@ log = logging.getLogger("tympan")
 AT_ONCE = 64
 FINISHED_AT_ONCE = 256
 """A call that reads bodies takes longer for each than one that does not."""
-Where = tuple[int, str, int]
-"""One delivery: which of the pool's streams, the entry, and how often it was delivered by then."""
+MOST_NAMES = 1024
+"""Printers whose names are kept at hand."""
+Where = tuple[str, str, int]
+"""One delivery: the stream's audience, the entry, and how often it was delivered by then."""
+Answer = str | BaseException
+"""Redis's word, or what kept it from answering."""
+Finishing = tuple[Place, Callable[[Answer], None]]
+"""What is to be finished, and who is told of it."""
 
 
 class Delivery(Generic[P]):
     """A notification that this replica has in hand: to be finished, handed back, or put aside."""
 
+    __slots__ = ("_body", "_is_doubtful", "notification", "place", "replica")
+
     def __init__(
         self,
         replica: Replica[P],
         place: Place,
-        times: int,
         notification: Notification[P],
-        *,
         is_doubtful: bool = False,
         body: str | None = None,
     ) -> None:
         self.replica = replica
         self.place = place
-        self.times = times
-        """How often it was delivered, as Redis counted."""
         self.notification = notification
         self._is_doubtful = is_doubtful
         self._body = body
+
+    @property
+    def times(self) -> int:
+        """How often it was delivered, as Redis counted."""
+        return self.place.times
 
     @property
     def redelivered(self) -> bool:
@@ -90,6 +100,11 @@ class Delivery(Generic[P]):
         is_first = await self.replica.finish(self.place)
         if is_first and self._body is not None:
             self.replica.server.spawn(self._drop_body(self._body))
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body under a key of its own ends with it."""
+        return self._body is not None
 
     async def _drop_body(self, body: str) -> None:
         """Of those who heard it nobody needs it any more."""
@@ -146,8 +161,9 @@ class Replica(Generic[P]):
         self._dialogs: dict[str, PooledOffer[P]] = {}
         self._taking = asyncio.Lock()
         self._due: asyncio.TimerHandle | None = None
-        self._finishing: list[tuple[Place, asyncio.Future[str]]] = []
+        self._finishing: list[Finishing] = []
         self._finisher: asyncio.Task[None] | None = None
+        self._names: dict[str, Name] = {}
         self._listed = ""
         """The last list of pools that is known to have had this one."""
         self.lost = 0
@@ -292,10 +308,9 @@ class Replica(Generic[P]):
         self._dialogs.clear()
         for offer in offers:
             offer.peer_died()
-        for _, future in self._finishing:
-            if not future.done():
-                future.set_result("LAPSED")
-        self._finishing.clear()
+        finishing, self._finishing = self._finishing, []
+        for _, told in finishing:
+            told("LAPSED")
         self._listener.lapsed(self)
 
     async def rejoin(self) -> None:
@@ -342,12 +357,14 @@ class Replica(Generic[P]):
             if word != "OK":
                 await self._join_instead()
                 return []
-            due, dialogs, *entries = rest
+            due, dialogs, *streams = rest
             self._look_in(int(due))
             taken: list[Delivery[P] | PooledOffer[P]] = []
+            found = len(dialogs)
             try:
-                for one in entries:
-                    taken.append(await self._taken(*one))  # noqa: PERF401 (what fails is given up)
+                for audience, (back, new, doubtful) in zip(plan.audiences, streams, strict=True):
+                    found += len(back) + len(new)
+                    await self._take_in(taken, audience, back, new, doubtful)
                 for dialog in dialogs:
                     adopted = await self._adopt(dialog.decode().split(":")[1])
                     if adopted is not None:
@@ -358,7 +375,7 @@ class Replica(Generic[P]):
             if self._state != "joined" or server.session != session:
                 self._drop(taken)
                 return []
-            if len(entries) + len(dialogs) == most > len(taken):
+            if found == most > len(taken):
                 self.look()  # others were first: Redis takes this replica for busy
             return taken
 
@@ -393,26 +410,34 @@ class Replica(Generic[P]):
             loop = asyncio.get_running_loop()
             self._due = loop.call_later(milliseconds / 1000 + 0.001, self.look)
 
-    async def _taken(
-        self, stream: int, id_: bytes, times: int, flat: list[bytes], doubtful: int
-    ) -> Delivery[P] | PooledOffer[P]:
-        place = Place(self._plan, self._plan.audiences[int(stream)], id_.decode(), int(times))
-        found = await self._whole(entry(id_, flat))
+    async def _take_in(
+        self,
+        taken: list[Delivery[P] | PooledOffer[P]],
+        audience: Audience,
+        back: list[Any],
+        new: list[Any],
+        doubtful: int,
+    ) -> None:
+        """Entries that Redis gave from one stream: some that were handed back, and new ones."""
+        given = [(*one, False) for one in back]
+        given += [(id_, 1, flat, number < doubtful) for number, (id_, flat) in enumerate(new)]
+        for id_, times, flat, is_doubtful in given:
+            place = Place(self._plan, audience, id_.decode(), times)
+            found = entry(id_, flat)
+            if found.reference is not None:
+                found = await self._whole(found)
+            taken.append(self._taken(place, found, is_doubtful))
+
+    def _taken(self, place: Place, found: Entry, is_doubtful: bool) -> Delivery[P] | PooledOffer[P]:
         if self.plan.style is BIDIRECTIONAL:
             one: Delivery[P] | PooledOffer[P] = PooledOffer(
-                self, found, place, int(times), is_doubtful=bool(doubtful)
+                self, found, place, place.times, is_doubtful=is_doubtful
             )
             self.server.listening.know(place.audience, found)
         else:
-            one = Delivery(
-                self,
-                place,
-                int(times),
-                self._notification(found),
-                is_doubtful=bool(doubtful),
-                body=found.reference if found.text("keep") == "sole" else None,
-            )
-        self._in_hand[int(stream), place.entry, place.times] = one
+            body = found.reference if found.fields.get("keep") == b"sole" else None
+            one = Delivery(self, place, self._notification(found), is_doubtful, body)
+        self._in_hand[place.audience.field, place.entry, place.times] = one
         return one
 
     async def _whole(self, found: Entry) -> Entry:
@@ -429,17 +454,26 @@ class Replica(Generic[P]):
         return found if body is None else found.with_body(body)
 
     def _notification(self, found: Entry) -> Notification[P]:
-        user = found.text("user")
+        sent = found.sent
         return Notification(
             self.plan.type,
-            found.fields.get("body"),
-            found.text("channel"),
-            Name(self.server.name, found.text("printer")),
-            None if user == EVERYONE else user,
-            float(found.text("at") or 0) / 1000,
+            sent.body,
+            sent.channel,
+            self._name_of(sent.printer),
+            None if sent.user == EVERYONE else sent.user,
+            sent.at,
             self.model,
-            trace=found.text("trace"),
+            trace=sent.trace,
         )
+
+    def _name_of(self, printer: str) -> Name:
+        """Most of what comes is of the same few printers."""
+        name = self._names.get(printer)
+        if name is None:
+            if len(self._names) == MOST_NAMES:
+                self._names.clear()
+            name = self._names[printer] = Name(self.server.name, printer)
+        return name
 
     async def audit(self) -> None:
         """Compare with Redis what is in hand: an answer that was lost has left something there.
@@ -451,9 +485,9 @@ class Replica(Generic[P]):
         async with self._taking:
             unknown = [
                 place
-                for i, audience in enumerate(self._plan.audiences)
+                for audience in self._plan.audiences
                 async for place in self._pending(audience)
-                if (i, place.entry, place.times) not in self._in_hand
+                if (audience.field, place.entry, place.times) not in self._in_hand
             ]
             for i in range(0, len(unknown), AT_ONCE):
                 part = [(place, 0) for place in unknown[i : i + AT_ONCE]]
@@ -556,16 +590,27 @@ class Replica(Generic[P]):
         Raises NotInHand, and SessionLapsed, OutcomeUnknown or RedisError; then it is delivered
         again, here or elsewhere.
         """
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._finishing.append((place, future))
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.finish_beside(place, partial(_resolve, future))
+        answer = await future
+        error = self.refusal(place, answer)
+        if error is not None:
+            raise error
+        return answer == "OK"
+
+    def finish_beside(self, place: Place, told: Callable[[Answer], None]) -> None:
+        """The same without waiting: ``told`` is called with the answer."""
+        self._finishing.append((place, told))
         if self._finisher is None or self._finisher.done():
             self._finisher = asyncio.create_task(self._finish(), name="tympan-finish")
-        word = await future
-        if word == "NOT_YOURS":
-            raise self._not_in_hand(place)
-        if word == "LAPSED":
-            raise SessionLapsed(f"server {self.server.name}: this process did not renew its lease")
-        return word == "OK"
+
+    def refusal(self, place: Place, answer: Answer) -> BaseException | None:
+        """What :meth:`finish` raises where this is the answer."""
+        if answer == "NOT_YOURS":
+            return self._not_in_hand(place)
+        if answer == "LAPSED":
+            return SessionLapsed(f"server {self.server.name}: this process did not renew its lease")
+        return answer if isinstance(answer, BaseException) else None
 
     async def _finish(self) -> None:
         while self._finishing:
@@ -575,19 +620,17 @@ class Replica(Generic[P]):
             try:
                 _, *words = await self.server.ask(lambda: call)  # noqa: B023 (in the same turn)
             except BaseException as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                        future.exception()  # perhaps nobody waits for it any more
+                self._tell(batch, [error] * len(batch))
                 if not isinstance(error, TympanError):
                     raise
-                continue
-            finally:
-                for place, _ in batch:
-                    self._forget(place)
-            for (_, future), word in zip(batch, words, strict=True):
-                if not future.done():
-                    future.set_result(word.decode())
+            else:
+                self._tell(batch, [word.decode() for word in words])
+
+    def _tell(self, batch: list[Finishing], answers: Sequence[Answer]) -> None:
+        for place, _ in batch:
+            self._forget(place)
+        for (_, told), answer in zip(batch, answers, strict=True):
+            told(answer)
 
     async def _flush(self) -> None:
         if self._finisher is not None and not self._finisher.done():
@@ -654,8 +697,7 @@ class Replica(Generic[P]):
         return await server.ask(lambda: call)
 
     def _forget(self, place: Place) -> None:
-        where = self._plan.audiences.index(place.audience), place.entry, place.times
-        self._in_hand.pop(where, None)
+        self._in_hand.pop((place.audience.field, place.entry, place.times), None)
 
     def _not_in_hand(self, place: Place) -> NotInHand:
         return NotInHand(
@@ -666,3 +708,8 @@ class Replica(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<Replica of {self.pool} for {self.name} {self.plan.type}>"
+
+
+def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)

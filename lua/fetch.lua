@@ -22,8 +22,9 @@
 --          carried   how many it has in hand
 --          field*    the stream in streams
 -- RETURNS  OK, ms until something that was handed back is due or -1, the dialogs that wait, then for
---          each entry: which stream, id, how often it was delivered, its fields, and 1 where it may have
---          been delivered before in a way that Redis did not count
+--          each stream: what was handed back, of each its id, how often it was delivered and its fields;
+--          what nobody had yet, of each its id and its fields; and how many of the first of these may
+--          have been delivered before in a way that Redis did not count
 --          | GONE | NOT_JOINED | EPOCH epoch | LAPSED
 -- ATOMIC   What comes between an empty look and the word that a replica waits would wake nobody.
 
@@ -54,6 +55,16 @@ local function unread(stream, count)
   return found[2] or found[1][2] -- the in-memory double answers one level less
 end
 
+-- How many of the first may have been given to somebody before: those that a lost group may have had,
+-- and those of an earlier epoch, for a Redis that begins one may have forgotten to whom it gave them.
+local function doubtful_of(entries, epoch, lost)
+  for n, entry in ipairs(entries) do
+    local began, number = string.match(entry[1], '^(%d+)%-(%d+)$')
+    if began == epoch and tonumber(number) > lost then return n - 1 end
+  end
+  return #entries
+end
+
 redis.call('ZREM', idle, inbox) -- takes no memory: a full Redis must not refuse who would empty it
 local dialogs = redis.call('SRANDMEMBER', waiting, most)
 local left, due, answer = tonumber(most) - #dialogs, -1, { 'OK', -1, dialogs }
@@ -64,13 +75,14 @@ for i = 0, (#KEYS - 8) / 2 - 1 do
     redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
     redis.call('HSET', streams, again, last_number(streams, field, floor))
   end
+  local back, new, doubtful = {}, {}, 0
   for _, one in ipairs(redis.call('ZRANGEBYSCORE', returned, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)) do
     redis.call('ZREM', returned, one)
     if is_there(stream, one) then
       local entry = redis.call('XCLAIM', stream, group, session, 0, one)[1]
       if entry then
         local _, times = in_hand(stream, group, one)
-        answer[#answer + 1] = { i, one, times, entry[2], 0 }
+        back[#back + 1] = { one, times, entry[2] }
         left = left - 1
       end
     else
@@ -80,15 +92,10 @@ for i = 0, (#KEYS - 8) / 2 - 1 do
   local first = redis.call('ZRANGE', returned, 0, 0, 'WITHSCORES')[2]
   if first and (due < 0 or first - now < due) then due = math.max(first - now, 0) end
   if left > 0 then
-    local lost = tonumber(redis.call('HGET', streams, again) or 0)
-    for _, entry in ipairs(unread(stream, left)) do
-      -- A Redis that begins an epoch may have forgotten to whom it gave what it has of an earlier one.
-      local began, number = string.match(entry[1], '^(%d+)%-(%d+)$')
-      local is_doubtful = began ~= epoch or tonumber(number) <= lost
-      answer[#answer + 1] = { i, entry[1], 1, entry[2], is_doubtful and 1 or 0 }
-      left = left - 1
-    end
+    new = unread(stream, left)
+    left, doubtful = left - #new, doubtful_of(new, epoch, tonumber(redis.call('HGET', streams, again) or 0))
   end
+  answer[#answer + 1] = { back, new, doubtful }
 end
 if left > 0 then redis.call('ZADD', idle, carried, inbox) end
 answer[2] = due

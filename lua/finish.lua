@@ -5,6 +5,9 @@
 -- board for the others. An entry that nobody holds was finished before, or its group was destroyed
 -- meanwhile; then it must not be handed out again.
 --
+-- What was handed out together is mostly finished together: entries whose numbers follow each other
+-- make a row, and what a row costs is paid once.
+--
 -- KEYS     meta      hash
 --          leases    zset
 --          stream*   stream  the pool's own, or a board
@@ -13,8 +16,9 @@
 --          epoch     the epoch that the caller knows
 --          session   id of the caller's session
 --          group*    name of the consumer group
---          id*       the entry
---          times*    how often it was delivered when the caller was given it, or 0 where that is all the same
+--          id*       the first entry of the row
+--          many*     how many entries it has
+--          times*    how often each was delivered when the caller was given it, or 0 where that is all the same
 -- RETURNS  OK, then for each entry OK | GONE | NOT_YOURS | EPOCH epoch | LAPSED
 -- ATOMIC   Between the look at the holder and the end another replica may be given the entry.
 
@@ -35,16 +39,26 @@ end
 local answer = { 'OK' }
 for i = 0, (#KEYS - 2) / 2 - 1 do
   local stream, room = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-  local group, id, times = unpack(ARGV, 4 + 3 * i, 6 + 3 * i)
-  local space, word = redis.call('ZSCORE', room, group), 'GONE'
-  local holder, delivered = in_hand(stream, group, id)
-  if holder and not (holder == session and is_that(times, delivered)) then
-    word = 'NOT_YOURS'
-  elseif space then
-    -- The first write takes no memory: a full Redis must not refuse what makes room.
-    if redis.call('XACK', stream, group, id) == 1 then word = 'OK' end
-    if space ~= 'inf' and redis.call('XDEL', stream, id) == 1 then redis.call('ZINCRBY', room, 1, group) end
+  local group, id, many, times = unpack(ARGV, 4 + 4 * i, 7 + 4 * i)
+  local space, over = redis.call('ZSCORE', room, group), {}
+  for _, one in ipairs(row_in_hand(stream, group, id, many)) do
+    local entry, holder, _, delivered = unpack(one)
+    local word = 'GONE'
+    if holder and not (holder == session and is_that(times, delivered)) then
+      word = 'NOT_YOURS'
+    elseif space then
+      if holder then word = 'OK' end
+      over[#over + 1] = entry
+    end
+    answer[#answer + 1] = word
   end
-  answer[#answer + 1] = word
+  if #over > 0 then
+    -- The first write takes no memory: a full Redis must not refuse what makes room.
+    redis.call('XACK', stream, group, unpack(over))
+    if space ~= 'inf' then
+      local dropped = redis.call('XDEL', stream, unpack(over))
+      redis.call('ZINCRBY', room, dropped, group)
+    end
+  end
 end
 return answer

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Union
 from uuid import UUID
 
@@ -23,6 +24,16 @@ from broker.replica import Delivery, Replica
 Function = Callable[..., Any]
 ANSWERS = (bytes, str, Payload, Data)
 KINDS: tuple[type, ...] = (Notification, Delivery, PooledOffer, Offer, Replica, Name, Broker)
+Value = Callable[[Any, Notification[Any], Broker], Any]
+"""What fills a parameter: of the delivery or offer, its notification, and the broker."""
+VALUES: Mapping[type, Value] = {
+    Payload: lambda _item, notification, _broker: notification.payload,
+    Notification: lambda _item, notification, _broker: notification,
+    Name: lambda _item, notification, _broker: notification.name,
+    Broker: lambda _item, _notification, broker: broker,
+    Replica: lambda item, _notification, _broker: item.replica,
+    **dict.fromkeys((Delivery, PooledOffer, Offer), lambda item, _notification, _broker: item),
+}
 ONE_WAY_ONLY = (Delivery,)
 TWO_WAY_ONLY = (Offer, PooledOffer)
 
@@ -62,17 +73,17 @@ class Handler:
         }
         return cls(function, subscription, everywhere, timeout, parameters)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The function's name: what logs and metrics call it."""
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    @property
+    @cached_property
     def is_two_way(self) -> bool:
         """Whether it answers questions."""
         return self.subscription.style is BIDIRECTIONAL
 
-    @property
+    @cached_property
     def is_coroutine(self) -> bool:
         """Whether it runs in the event loop; otherwise it runs in a thread."""
         return is_coroutine(self.function)
@@ -85,29 +96,27 @@ class Handler:
         threads: Executor,
     ) -> Awaitable[Any]:
         """Call the function. Raises PayloadInvalid, BodyGone before anything of it ran."""
-        values: dict[type, Any] = {
-            Notification: notification,
-            Name: notification.name,
-            Broker: broker,
-            Replica: item.replica,
-            type(item): item,
-        }
-        if isinstance(item, Offer):
-            values[Offer] = item
-        filled = {
-            name: notification.payload if kind is Payload else values[kind]
-            for name, kind in self.parameters.items()
-        }
-        return call(self.function, filled, threads)
+        filled = {name: value(item, notification, broker) for name, value in self._values}
+        if self.is_coroutine:
+            running: Awaitable[Any] = self.function(**filled)
+            return running
+        return call_in_thread(self.function, filled, threads)
+
+    @cached_property
+    def _values(self) -> tuple[tuple[str, Value], ...]:
+        """What fills each parameter."""
+        return tuple((name, VALUES[kind]) for name, kind in self.parameters.items())
 
     def check(self, answer: object, *, is_answered: bool) -> None:
         """Raises HandlerFault where the function returned what cannot be sent."""
-        if not self.is_two_way and answer is not None:
+        if not self.is_two_way:
+            if answer is None:
+                return
             raise HandlerFault(
                 f"handler {self.name} returned {type(answer).__name__}, but a unidirectional "
                 "notification cannot be answered: return None, or listen with style=BIDIRECTIONAL"
             )
-        if answer is None and self.is_two_way and not is_answered:
+        if answer is None and not is_answered:
             raise HandlerFault(
                 f"handler {self.name} returned None without an answer: return one, or raise "
                 "Decline or CloseDialog"
@@ -131,6 +140,13 @@ def call(function: Function, filled: Mapping[str, Any], threads: Executor) -> Aw
     if is_coroutine(function):
         awaitable: Awaitable[Any] = function(**filled)
         return awaitable
+    return call_in_thread(function, filled, threads)
+
+
+def call_in_thread(
+    function: Function, filled: Mapping[str, Any], threads: Executor
+) -> Awaitable[Any]:
+    """Call a plain function there, with the present context."""
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
     return loop.run_in_executor(threads, lambda: context.run(function, **filled))

@@ -7,7 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -30,9 +31,10 @@ from broker.errors import (
     TympanError,
 )
 from broker.pooled_offer import PooledOffer
-from broker.replica import Delivery
+from broker.replica import Answer, Delivery
 from workers.handler import Handler, HandlerFault
-from workers.tracing import Mark, span_for, unmarked
+from workers.limit import Limit, Overdue
+from workers.tracing import UNTRACED, Mark, span_for, unmarked
 from workers.verdict import CloseDialog, Decline, Outcome, PutAside, RetryLater
 from workers.worker import Worker
 
@@ -46,23 +48,27 @@ OTHERS = (NotInHand, NotYours, SessionLapsed)
 """It is not in this process's hands any more; whoever has it handles it."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Run:
     """One run of a handler."""
 
     handler: Handler
     item: Item
     task: asyncio.Task[None] | None = None
-    threads: list[asyncio.Future[Any]] = field(default_factory=list)
+    has_begun: bool = False
+    """Whether the task did anything yet."""
+    began: float = 0.0
+    """By the loop's clock, where somebody counts."""
+    threads: list[asyncio.Future[Any]] | tuple[()] = ()
     """What goes on in threads, whatever becomes of the run."""
     is_settling: bool = False
     """Whether the handler is done, and its answer is on the way."""
+    is_finishing: bool = False
+    """Whether it is finished beside, and Redis has not answered yet."""
     has_slot: bool = True
     """Whether it counts among those that may run at the same time."""
-    on_settling: Callable[[], None] = lambda: None
-    """Called then."""
-    span: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    """Holds the span of the run, once it is known what it continues."""
+    span: contextlib.ExitStack | None = None
+    """Holds the span of the run, where there is one."""
     mark: Mark = unmarked
     """Writes the outcome on that span."""
 
@@ -76,36 +82,49 @@ class Handling:
         broker: Broker,
         threads: Executor,
         later: Callable[[PooledOffer[Any], float], None],
+        settles: Callable[[Run], None],
+        finished: Callable[[Run, Answer], None],
     ) -> None:
         self._worker = worker
         self._broker = broker
         self._threads = threads
         self._later = later
         """Runs the turn of a dialog that is carried here again, after so many seconds."""
+        self._settles = settles
+        """Told when a handler is done, and its answer is on the way."""
+        self._finished = finished
+        """Told what Redis answered to a run that is finished beside."""
+        self._limits: dict[float, Limit] = {}
         self._failed: WeakSet[PooledOffer[Any]] = WeakSet()
         """Dialogs whose turn begins again from what was said so far."""
 
     async def run(self, run: Run) -> Outcome:
-        """Run the handler, and settle what it was given; raises nothing but a cancellation."""
+        """Run the handler, and settle what it was given; raises nothing but a cancellation.
+
+        A notification that was handled is mostly finished beside: ``is_finishing`` says so.
+        """
         handler, item = run.handler, run.item
-        with run.span:
+        try:
             try:
-                outcome = await self._run(run)
+                outcome = await self._answered(run)
             except Exception as error:  # a fault of ours must not keep what others could handle
                 log.exception("%s: %r could not be settled", handler.name, item)
                 outcome = await self._retry(handler, item, _sentence(error), None)
             run.mark(outcome)
+        finally:
+            if run.span is not None:
+                run.span.close()
         return outcome
 
-    async def _run(self, run: Run) -> Outcome:
+    async def _answered(self, run: Run) -> Outcome:
         handler, item = run.handler, run.item
         try:
             try:
                 answer = await self._answer(run)
             finally:
                 run.is_settling = True
-                run.on_settling()
-            return await self._settle(handler, item, answer)
+                self._settles(run)
+            return await self._settle(run, answer)
         except asyncio.CancelledError:
             if not isinstance(item, PooledOffer) or item.closing is None:
                 raise
@@ -115,8 +134,7 @@ class Handling:
             await self._done(item)
             return Outcome.LOST
         except OTHERS as error:
-            log.warning("%s: late: %s", handler.name, error)
-            return Outcome.CANCELLED
+            return _late(handler, error)
         except Decline:
             return await self._declined(handler, item)
         except CloseDialog as verdict:
@@ -134,42 +152,60 @@ class Handling:
             log.warning("%s failed at delivery %d", handler.name, item.times, exc_info=error)
             return await self._retry(handler, item, _sentence(error), None)
 
+    async def not_finished(self, run: Run, error: Exception) -> Outcome:
+        """What becomes of a notification that was handled, and could not be finished beside."""
+        if isinstance(error, OTHERS):
+            return _late(run.handler, error)
+        return await self._retry(run.handler, run.item, _sentence(error), None)
+
     async def _answer(self, run: Run) -> Any:
         handler, item = run.handler, run.item
         most = self._worker.max_deliveries
-        is_carried = isinstance(item, PooledOffer) and item.is_mine  # however old, it may be well
-        if item.times > most and not is_carried:  # nobody who had it said what became of it
+        if item.times > most and not _is_carried(item):  # nobody who had it said what became of it
             was = f"handed out {item.times - 1} times, and never finished"
             raise PutAside(f"{was}; max_deliveries is {most}")
         notification: Notification[Any] = item.notification
-        if isinstance(item, PooledOffer):
+        if not isinstance(item, Delivery):
             if item in self._failed:
                 self._failed.discard(item)
                 await item.again()
             notification = item.begin_turn()
-        run.mark = run.span.enter_context(
-            span_for(
-                notification, handler.name, pool=item.replica.pool, redelivered=item.redelivered
-            )
+        span = span_for(
+            notification, handler.name, pool=item.replica.pool, redelivered=item.redelivered
         )
+        if span is not UNTRACED:
+            run.span = contextlib.ExitStack()
+            run.mark = run.span.enter_context(span)
+        running = handler.start(item, notification, self._broker, self._threads)
+        if isinstance(running, asyncio.Future):
+            run.threads = [running]
+            running = asyncio.shield(running)
+        if handler.timeout is None or run.task is None:
+            return await running
         try:
-            async with asyncio.timeout(handler.timeout):
-                running = handler.start(item, notification, self._broker, self._threads)
-                if isinstance(running, asyncio.Future):
-                    run.threads.append(running)
-                    return await asyncio.shield(running)
-                return await running
-        except TimeoutError:
+            return await self._limit(handler.timeout).keep(run.task, running)
+        except Overdue:
             raise TimeoutError(
                 f"handler {handler.name} was not done in {handler.timeout:g} s"
             ) from None
 
+    def _limit(self, seconds: float) -> Limit:
+        limit = self._limits.get(seconds)
+        if limit is None:
+            limit = self._limits[seconds] = Limit(seconds)
+        return limit
+
     # What becomes of it -------------------------------------------------------------------------
 
-    async def _settle(self, handler: Handler, item: Item, answer: Any) -> Outcome:
+    async def _settle(self, run: Run, answer: Any) -> Outcome:
+        handler, item = run.handler, run.item
         if isinstance(item, Delivery):
             handler.check(answer, is_answered=False)
-            await item.done()
+            if run.span is None and not item.has_body:
+                run.is_finishing = True
+                item.replica.finish_beside(item.place, partial(self._finished, run))
+            else:
+                await item.done()
             return Outcome.DONE
         if item.closing is not None:
             await item.done()
@@ -219,15 +255,14 @@ class Handling:
             return await self._put_aside(handler, item, why)
         pause = self._pause(item.times) if after is None else after
         try:
-            if isinstance(item, PooledOffer) and item.is_mine:
+            if not isinstance(item, Delivery) and item.is_mine:
                 item.times += 1
                 self._failed.add(item)
                 self._later(item, pause)
             else:
                 await item.hand_back(pause)
         except OTHERS as error:
-            log.warning("%s: late: %s", handler.name, error)
-            return Outcome.CANCELLED
+            return _late(handler, error)
         except TympanError as error:  # the lease runs out, or the audit finds it
             log.warning("%s: %r is not handed back yet: %s", handler.name, item, error)
         return Outcome.RETRIED
@@ -236,8 +271,7 @@ class Handling:
         try:
             letter = await item.bury(reason)
         except OTHERS as error:
-            log.warning("%s: late: %s", handler.name, error)
-            return Outcome.CANCELLED
+            return _late(handler, error)
         except TympanError as error:
             log.warning("%s: %r is not put aside yet: %s", handler.name, item, error)
             return Outcome.RETRIED
@@ -248,6 +282,16 @@ class Handling:
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = times
         return float(self._worker.retry_wait(state))
+
+
+def _late(handler: Handler, error: Exception) -> Outcome:
+    log.warning("%s: late: %s", handler.name, error)
+    return Outcome.CANCELLED
+
+
+def _is_carried(item: Item) -> bool:
+    """Whether it is a dialog of the pool's: however old, it may be well."""
+    return not isinstance(item, Delivery) and item.is_mine
 
 
 def _sentence(error: BaseException) -> str:

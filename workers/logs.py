@@ -22,7 +22,9 @@ FIELDS = ("pool", "handler", "server", "registration", "channel")
 """In this order, where known."""
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", *FIELDS}
 
-_about: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039 - never changed
+_Said = tuple[Any, tuple[str, ...]] | None
+"""What holds around it, and what is said of :data:`FIELDS`: put together when a record is made."""
+_about: ContextVar[_Said] = ContextVar("about", default=None)
 
 
 class LogFormat(StrEnum):
@@ -32,22 +34,27 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-@contextlib.contextmanager
-def about(
-    *,
-    pool: str = "",
-    handler: str = "",
-    server: str = "",
-    registration: str = "",
-    channel: str = "",
-) -> Iterator[None]:
+class about:  # noqa: N801 - read as a verb's object: with about(pool="desk")
     """Records made inside, in threads that are given this context too, say so; it nests."""
-    said = zip(FIELDS, (pool, handler, server, registration, channel), strict=True)
-    token = _about.set({**_about.get(), **{field: value for field, value in said if value}})
-    try:
-        yield
-    finally:
-        _about.reset(token)
+
+    __slots__ = ("_said", "_token")
+
+    def __init__(
+        self,
+        *,
+        pool: str = "",
+        handler: str = "",
+        server: str = "",
+        registration: str = "",
+        channel: str = "",
+    ) -> None:
+        self._said = (pool, handler, server, registration, channel)
+
+    def __enter__(self) -> None:
+        self._token = _about.set((_about.get(), self._said))
+
+    def __exit__(self, *_: object) -> None:
+        _about.reset(self._token)
 
 
 @contextlib.contextmanager
@@ -113,9 +120,18 @@ class _Text(logging.Formatter):
 
 def _facts(record: logging.LogRecord) -> dict[str, str]:
     """What it is about: what it says itself, and otherwise what holds where it was made."""
-    known = _about.get()
+    known = _known(_about.get())
     found = {field: getattr(record, field, None) or known.get(field) for field in FIELDS}
     return {field: str(value) for field, value in found.items() if value}
+
+
+def _known(said: _Said) -> Mapping[str, str]:
+    """What is said inmost counts."""
+    if said is None:
+        return {}
+    around, values = said
+    inmost = {field: value for field, value in zip(FIELDS, values, strict=True) if value}
+    return {**_known(around), **inmost}
 
 
 def _time(record: logging.LogRecord) -> str:

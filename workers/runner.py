@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from broker.errors import (
     TympanError,
 )
 from broker.pooled_offer import PooledOffer
-from broker.replica import Delivery, Replica, ReplicaListener
+from broker.replica import Answer, Delivery, Replica, ReplicaListener
 from workers.handler import Function, Handler, call, hook_values
 from workers.handling import Handling, Item, Run
 from workers.health import Liveness, State
@@ -75,9 +76,13 @@ class Runner(ReplicaListener):
         self.membership = Membership(worker, broker, self, self._changed)
         self._poll = poll
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="tympan-handler")
-        self._handling = Handling(worker, broker, self._threads, self._turn_later)
+        self._handling = Handling(
+            worker, broker, self._threads, self._turn_later, self._settles, self._finished
+        )
         self._free = concurrency
         self._runs: set[Run] = set()
+        self._given_up = 0
+        """Runs of which only a function in a thread goes on."""
         self._hungry: dict[Replica[Any], None] = {}
         """Replicas that may have something to take, in the order of their turns."""
         self._turns: deque[PooledOffer[Any]] = deque()
@@ -123,8 +128,8 @@ class Runner(ReplicaListener):
             which = "handler is" if many == 1 else "handlers are"
             log.warning("%d %s not done after %g s", many, which, drain)
         broken = {run: run.task for run in self._runs if run.task and not run.task.done()}
-        for task in broken.values():
-            task.cancel()
+        for run in broken:
+            self._cancel(run)
         await asyncio.gather(*broken.values(), return_exceptions=True)
         broken_off = sum(not _goes_on(run) for run in broken)
         await self.membership.leave()
@@ -151,7 +156,7 @@ class Runner(ReplicaListener):
 
     def _describe(self, run: Run) -> str:
         item, name = run.item, run.handler.name
-        if run.task is not None and run.task.done():
+        if _goes_on(run) and run.task is not None and run.task.done():
             return f"handler {name}: its function still runs in a thread; what it had was given up"
         what = "a dialog" if isinstance(item, PooledOffer) else "a notification"
         if isinstance(item, PooledOffer) and not item.is_mine:
@@ -166,8 +171,7 @@ class Runner(ReplicaListener):
     @property
     def _is_stuck(self) -> bool:
         """Whether every slot is held by a function in a thread that was given up."""
-        given_up = sum(run.task is not None and run.task.done() for run in self._runs)
-        return given_up >= self.concurrency
+        return self._given_up >= self.concurrency
 
     def obstacles(self) -> list[str]:
         """What keeps it from serving all that it should, a sentence each. Any thread may ask."""
@@ -233,11 +237,14 @@ class Runner(ReplicaListener):
     def _changed(self) -> None:
         self._stirred.set()
 
-    @staticmethod
-    def _break_off(run: Run) -> None:
+    def _break_off(self, run: Run) -> None:
         """Its answer would be refused. A plain function in a thread cannot be stopped."""
-        if run.task is not None and not run.threads and not run.is_settling:
-            run.task.cancel()
+        if not run.threads and not run.is_settling:
+            self._cancel(run)
+
+    def _cancel(self, run: Run) -> None:
+        if run.task is not None and run.task.cancel() and not run.has_begun:
+            run.task.add_done_callback(lambda _: self._ended(run))
 
     # Going around -------------------------------------------------------------------------------
 
@@ -294,7 +301,7 @@ class Runner(ReplicaListener):
         if len(taken) == share:
             self.work(replica)
         for item in taken:
-            if handler is None or (isinstance(item, PooledOffer) and not _begins(item)):
+            if handler is None or not (isinstance(item, Delivery) or _begins(item)):
                 self._release_slot()
             else:
                 self._begin(handler, item)
@@ -307,36 +314,67 @@ class Runner(ReplicaListener):
 
     def _begin(self, handler: Handler, item: Item) -> None:
         run = Run(handler, item)
-        run.on_settling = lambda: self._settles(run)
         self._runs.add(run)
         run.task = asyncio.create_task(self._run(run), name=f"tympan-{handler.name}")
-        run.task.add_done_callback(lambda _: self._ended(run))
 
     async def _run(self, run: Run) -> None:
-        handler, item = run.handler, run.item
-        loop = asyncio.get_running_loop()
-        outcome, began = Outcome.CANCELLED, loop.time()
         if self.telemetry is not None:
-            self.telemetry.delivered(
-                self.worker.pool,
-                handler.name,
-                redelivered=item.redelivered,
-                latency=self._latency(item),
-            )
-        place = {
-            "pool": self.worker.pool,
-            "handler": handler.name,
-            "server": item.notification.name.server,
-            "registration": item.replica.id,
-            "channel": item.notification.channel,
-        }
+            self._delivered(run, self.telemetry)
+        await self._do(run, self._handling.run(run))
+
+    async def _do(self, run: Run, work: Coroutine[Any, Any, Outcome]) -> None:
+        """A run is over when this is done, unless it is finished beside."""
+        run.has_begun = True
+        notification = run.item.notification
+        outcome = Outcome.CANCELLED
         try:
-            with about(**place):
-                outcome = await self._handling.run(run)
+            with about(
+                pool=self.worker.pool,
+                handler=run.handler.name,
+                server=notification.name.server,
+                registration=run.item.replica.id,
+                channel=notification.channel,
+            ):
+                outcome = await work
         finally:
-            if self.telemetry is not None:
-                seconds = loop.time() - began
-                self.telemetry.handled(self.worker.pool, handler.name, outcome, seconds)
+            if not run.is_finishing:
+                self._over(run, outcome)
+
+    def _finished(self, run: Run, answer: Answer) -> None:
+        """Redis answered to a run that is finished beside, or could not."""
+        item = run.item
+        assert isinstance(item, Delivery)
+        run.is_finishing = False
+        error = item.replica.refusal(item.place, answer)
+        if error is None:
+            self._over(run, Outcome.DONE)
+        elif isinstance(error, Exception):
+            run.has_begun = False
+            run.task = asyncio.create_task(self._not_finished(run, error))
+        else:
+            self._over(run, Outcome.CANCELLED)
+
+    async def _not_finished(self, run: Run, error: Exception) -> None:
+        await self._do(run, self._handling.not_finished(run, error))
+
+    def _delivered(self, run: Run, witness: Witness) -> None:
+        run.began = asyncio.get_running_loop().time()
+        item = run.item
+        witness.delivered(
+            self.worker.pool,
+            run.handler.name,
+            redelivered=item.redelivered,
+            latency=self._latency(item),
+        )
+
+    def _over(self, run: Run, outcome: Outcome) -> None:
+        if self.telemetry is not None:
+            seconds = asyncio.get_running_loop().time() - run.began
+            try:
+                self.telemetry.handled(self.worker.pool, run.handler.name, outcome, seconds)
+            except Exception:  # whoever counts must not keep a slot, nor others from being told
+                log.exception("%s: what became of it is not counted", run.handler.name)
+        self._ended(run)
 
     def _latency(self, item: Item) -> float | None:
         if item.redelivered or not item.notification.at:
@@ -351,16 +389,21 @@ class Runner(ReplicaListener):
 
     def _ended(self, run: Run) -> None:
         """The slot is free when nothing of the run goes on, in a thread neither."""
-        going_on = _goes_on(run)
+        going_on = run.threads and _goes_on(run)
         if going_on:
-            going_on[0].add_done_callback(lambda _: self._ended(run))
+            self._given_up += 1
+            going_on[0].add_done_callback(lambda _: self._given_up_ended(run))
             return
         self._runs.discard(run)
         self._idle.set()
-        if isinstance(run.item, PooledOffer) and run.item.waits and run.item.is_mine:
+        if not isinstance(run.item, Delivery) and run.item.waits and run.item.is_mine:
             self.turn(run.item)
         if run.has_slot:
             self._release_slot()
+
+    def _given_up_ended(self, run: Run) -> None:
+        self._given_up -= 1
+        self._ended(run)
 
 
 def _goes_on(run: Run) -> list[asyncio.Future[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from broker import _trace
@@ -15,10 +16,9 @@ FAULTS = (Outcome.RETRIED, Outcome.DEAD)
 Mark = Callable[[Outcome], None]
 
 
-@contextlib.contextmanager
 def span_for(
     notification: Notification[Any], handler: str, *, pool: str = "", redelivered: bool = False
-) -> Iterator[Mark]:
+) -> AbstractContextManager[Mark]:
     """A consumer's span around a run of a handler, where OpenTelemetry is installed and set up.
 
     What is answered inside carries the context on: the source finds it in ``Response.trace``. The
@@ -30,11 +30,21 @@ def span_for(
     }
     if pool:
         more["messaging.consumer.group.name"] = pool
-    with _trace.processing(
+    span = _trace.processing(
         notification.trace, notification.channel, notification.type, notification.name, more
-    ) as span:
+    )
+    return UNTRACED if type(span) is contextlib.nullcontext else _marked(span)
+
+
+@contextlib.contextmanager
+def _marked(entered: AbstractContextManager[object]) -> Iterator[Mark]:
+    with entered as span:
         yield lambda outcome: _trace.mark(span, outcome, outcome in FAULTS)
 
 
 def unmarked(outcome: Outcome) -> None:
     """Of a run that has no span."""
+
+
+UNTRACED: AbstractContextManager[Mark] = contextlib.nullcontext(unmarked)
+"""In place of a span where nobody traces."""

@@ -23,6 +23,22 @@ local function in_hand(stream, group, id)
   if found[1] then return found[1][2], found[1][4] end
 end
 
+-- The same of so many entries whose numbers follow each other, as XPENDING tells it: id, holder, idle
+-- time, deliveries; of one that nobody has only its id.
+local function row_in_hand(stream, group, first, many)
+  local epoch, number = string.match(first, '^(%d+)%-(%d+)$')
+  local last = string.format('%s-%.0f', epoch, number + many - 1)
+  local found, row, at = redis.pcall('XPENDING', stream, group, first, last, many), {}, 1
+  if #found == tonumber(many) then return found end
+  for n = 0, many - 1 do
+    local id, one = string.format('%s-%.0f', epoch, number + n), found[at]
+    local is_held = one and one[1] == id
+    row[n + 1] = is_held and one or { id }
+    if is_held then at = at + 1 end
+  end
+  return row
+end
+
 -- Whether an entry is in hand by that delivery, and not by a later one to the same replica.
 local function is_that(times, delivered) return times == '0' or tonumber(times) == delivered end
 

@@ -12,7 +12,8 @@ import pytest
 from tenacity import wait_fixed, wait_none
 
 from broker import BIDIRECTIONAL, Broker, Channel, Name, Notification, Offer, Payload
-from broker.errors import ChannelAlreadyClosed
+from broker._server import Server
+from broker.errors import ChannelAlreadyClosed, OutcomeUnknown
 from broker.notification import Data
 from broker.pooled_offer import PooledOffer
 from broker.replica import Delivery, Replica
@@ -320,13 +321,13 @@ async def test_the_next_one_begins_while_redis_is_told_of_the_last(
         if notification.body == b"2":
             second.set()
 
-    finish = Replica.finish
+    finish = Replica._finish
 
-    async def late(replica: Replica[Any], place: Any) -> bool:
+    async def late(replica: Replica[Any]) -> None:
         await told.wait()
-        return await finish(replica, place)
+        await finish(replica)
 
-    monkeypatch.setattr(Replica, "finish", late)
+    monkeypatch.setattr(Replica, "_finish", late)
     async with running(desk, worker, concurrency=1) as (_, witness):
         await notify(desk, b"1", b"2")
         async with asyncio.timeout(PATIENCE):
@@ -335,6 +336,76 @@ async def test_the_next_one_begins_while_redis_is_told_of_the_last(
         assert witness.outcomes == []
         told.set()
         await witness.until(Outcome.DONE, Outcome.DONE)
+
+
+async def test_what_another_was_given_meanwhile_is_not_done_here(
+    desk: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker("desk", user="desk")
+
+    @worker.listen(PRINTER, TYPE)
+    async def handle(delivery: Delivery[Any]) -> None:
+        if delivery.times == 1:
+            await delivery.hand_back()
+
+    async with running(desk, worker) as (_, witness):
+        await notify(desk, b"x")
+        await until(lambda: _is(sorted(witness.outcomes), [Outcome.CANCELLED, Outcome.DONE]))
+    assert "handle: late: " in caplog.text
+
+
+async def test_what_redis_did_not_hear_of_is_tried_again(
+    desk: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker("desk", user="desk", **NOW)
+    times: list[int] = []
+
+    @worker.listen(PRINTER, TYPE)
+    async def handle(delivery: Delivery[Any]) -> None:
+        times.append(delivery.times)
+
+    asked = Server.ask
+
+    async def unheard(server: Server, make: Any) -> Any:
+        if make().script.name == "finish":
+            monkeypatch.setattr(Server, "ask", asked)
+            raise OutcomeUnknown("nobody answered")
+        return await asked(server, make)
+
+    monkeypatch.setattr(Server, "ask", unheard)
+    async with running(desk, worker) as (_, witness):
+        await notify(desk, b"x")
+        await witness.until(Outcome.RETRIED, Outcome.DONE)
+    assert times == [1, 2]
+
+
+async def test_a_worker_that_stops_waits_until_redis_heard_of_what_is_done(
+    desk: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker("desk", user="desk")
+    handled, told = asyncio.Event(), asyncio.Event()
+
+    @worker.listen(PRINTER, TYPE)
+    async def handle() -> None:
+        handled.set()
+
+    finish = Replica._finish
+
+    async def late(replica: Replica[Any]) -> None:
+        await told.wait()
+        await finish(replica)
+
+    monkeypatch.setattr(Replica, "_finish", late)
+    async with running(desk, worker) as (runner, witness):
+        await notify(desk, b"x")
+        await handled.wait()
+        stopping = asyncio.create_task(runner.stop(PATIENCE))
+        await asyncio.sleep(0.05)
+        (said,) = runner.describe()
+        assert said.startswith("handler handle: a notification of ")
+        told.set()
+        assert await stopping == 0
+        assert witness.outcomes == [Outcome.DONE]
 
 
 async def test_what_is_in_hand_is_finished_before_a_worker_stops(desk: Farm) -> None:

@@ -69,12 +69,23 @@ def but_consumers(changes: dict[str, Any]) -> dict[str, Any]:
 
 async def fetched(bench: Bench, who: Server, call: Call) -> tuple[int, list[str], list[Any]]:
     """When something is due, the dialogs, and the entries, their fields as a table."""
-    word, due, dialogs, *entries = await bench.ask(who, call)
+    word, due, dialogs, *streams = await bench.ask(who, call)
     assert word == "OK"
-    for one in entries:
-        fields = dict(zip(one[3][::2], one[3][1::2], strict=True))
-        one[3] = fields | ({"at": "now"} if "at" in fields else {})
+    entries = [
+        [str(stream), id_, times, as_table(flat), doubt]
+        for stream, (back, new, doubtful) in enumerate(streams)
+        for id_, times, flat, doubt in (
+            *((*one, "0") for one in back),
+            *((id_, "1", flat, str(int(n < int(doubtful)))) for n, (id_, flat) in enumerate(new)),
+        )
+    ]
     return int(due), dialogs, entries
+
+
+def as_table(flat: list[str]) -> dict[str, str]:
+    """An entry's fields."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return fields | ({"at": "now"} if "at" in fields else {})
 
 
 def numbers(entries: list[Any]) -> list[tuple[str, str, str]]:

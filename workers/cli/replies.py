@@ -22,8 +22,8 @@ from broker.async_ui import (
     MessageBoxReply,
 )
 from broker.errors import BodyGone, PayloadInvalid
-from broker.notification import faults_of
 from broker.notification_type import ASYNC_UI
+from broker.payload import faults_of
 from workers.cli.payloads import check
 
 CAPTIONS = {"IDOK": "OK", "IDCANCEL": "Cancel"}
