@@ -1,7 +1,7 @@
 """Time in Redis of each script: as it is usually called, and at the limits of the settings.
 
 Redis does nothing else, and its own statistics of EVALSHA are read, one script at a time. At its
-limit each script is called a few times on a state made for it.
+limit each script is called a few times on a state made for it, with as much as the client gives it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.caller import Caller, Took
 from benchmarks.drafts import KEEP_MS, LARGEST, SETTINGS, SMALL, Drafts, plan_of
-from broker import _calls
+from broker import _calls, _listening, _pools, _rundown, replica
 from broker._calls import Place, Stowed
 from broker._entries import EntryId
 from broker._keys import Audience
@@ -22,11 +22,10 @@ from broker._plan import PoolPlan
 from broker._room import Take
 from broker._scripts import SCRIPTS, Arg, Call
 from broker.conversation import BIDIRECTIONAL, UNIDIRECTIONAL
+from workers.runner import MOST_AT_ONCE
 
 USUAL = 1000
 """Calls of a script as it is usually called."""
-BATCH = 256
-"""Most that one call of a script carries, where it carries several things."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Trials:
         await self._die(f"usual{i}" for i in range(self._usual))
         await self._usually([_calls.bury(keys, f"usual{i}") for i in range(self._usual)])
         await self._usually([_calls.renew(keys, caller.session, KEEP_MS, "0-1")] * self._usual)
-        await self._usually([_calls.sweep(keys, BATCH)] * self._usual)
+        await self._usually([_calls.sweep(keys, _rundown.AT_ONCE)] * self._usual)
         await self._usually([_calls.confirm(keys, "none", "source", 0, "")] * self._usual, "GONE")
         await caller.ask(hellos("many", 10_000), lead=())
         await self._at_limit("10,000 sessions", hellos("more", 9), lead=())
@@ -122,8 +121,8 @@ class Trials:
         await caller.client.hset(keys.meta, "grace", "0")
         sessions: dict[Any, float] = {f"many{i}": 1 for i in range(10_000)}
         await caller.client.zadd(keys.leases, sessions)
-        dead = f"{BATCH} of 10,000 die"
-        await self._at_limit(dead, [_calls.sweep(keys, BATCH)] * 9)
+        dead = f"{_rundown.AT_ONCE} of 10,000 die"
+        await self._at_limit(dead, [_calls.sweep(keys, _rundown.AT_ONCE)] * 9)
 
     async def _die(self, sessions: Iterable[str]) -> None:
         dead: dict[Any, float] = dict.fromkeys(sessions, 0.0)
@@ -251,7 +250,7 @@ class Trials:
 
     async def _printers(self) -> None:
         caller, keys = self._caller, self._keys
-        plans = [plan_of(UNIDIRECTIONAL, user=f"user{i}") for i in range(BATCH)]
+        plans = [plan_of(UNIDIRECTIONAL, user=f"user{i}") for i in range(_rundown.AT_ONCE)]
         audiences = [plan.audiences[0] for plan in plans]
         await caller.ask([self._draft.register(f"r{i}", plan) for i, plan in enumerate(plans)])
 
@@ -260,7 +259,7 @@ class Trials:
             return [_calls.delete_printer(keys, one, 0, "laser-3", told) for one in names]
 
         await self._usually(deletions("usual", self._usual, audiences[:2]))
-        await self._at_limit(f"{BATCH} audiences", deletions("limit", 19, audiences))
+        await self._at_limit(f"{_rundown.AT_ONCE} audiences", deletions("limit", 19, audiences))
 
     # Registrations ------------------------------------------------------------------------------
 
@@ -292,7 +291,8 @@ class Trials:
         self._note_each("unregister", "the last one, 100 of 16 KB unread", took)
 
     async def _takes(self) -> None:
-        plans = [plan_of(UNIDIRECTIONAL, user=f"user{i}") for i in range(BATCH)]
+        most = _listening.TAKES_AT_ONCE
+        plans = [plan_of(UNIDIRECTIONAL, user=f"user{i}") for i in range(most)]
         answers = await self._caller.ask(
             [self._draft.register(f"r{i}", plan) for i, plan in enumerate(plans)]
         )
@@ -312,8 +312,8 @@ class Trials:
 
         await self._usually([call([0], i) for i in range(self._usual)])
         rooms[0] += self._usual
-        batches = [call(range(BATCH), i) for i in range(19)]
-        await self._at_limit(f"{BATCH} rooms", batches)
+        batches = [call(range(most), i) for i in range(19)]
+        await self._at_limit(f"{most} rooms", batches)
 
     # Pools --------------------------------------------------------------------------------------
 
@@ -329,18 +329,23 @@ class Trials:
         route = self._draft.route(channel, UNIDIRECTIONAL, [pool], listed)
         await self._caller.ask([self._draft.send(route, 1 + i, body) for i in range(count)])
 
-    async def _fetched(self, pool: PoolPlan, most: int, times: int = 1) -> list[Place]:
-        """Take them in hand, so many with each call."""
-        calls = [_calls.fetch(self._keys, self._caller.session, pool, most, 0)] * times
+    async def _fetched(self, pool: PoolPlan, count: int) -> list[Place]:
+        """Take so many in hand."""
+        calls = [
+            _calls.fetch(self._keys, self._caller.session, pool, min(MOST_AT_ONCE, count - done), 0)
+            for done in range(0, count, MOST_AT_ONCE)
+        ]
         return self._places(pool, await self._caller.ask(calls))
 
     @staticmethod
     def _places(pool: PoolPlan, answers: Sequence[list[Any]]) -> list[Place]:
+        """What nobody had before."""
         audience = pool.audiences[0]
         return [
-            Place(pool, audience, entry[1].decode(), int(entry[2]))
+            Place(pool, audience, entry[0].decode(), 1)
             for answer in answers
-            for entry in answer[3:]
+            for _, _, new, _ in answer[3:]
+            for entry in new
         ]
 
     async def _pools(self) -> None:
@@ -361,7 +366,7 @@ class Trials:
         left = places[len(places) // 2 :]
         await self._usually([_calls.hand_back(keys, [(one, 0)]) for one in left[: self._usual]])
         await self._usually(
-            [_calls.disown(keys, pool, "nobody", BATCH)] * self._usual, "NOT_YOURS OK"
+            [_calls.disown(keys, pool, "nobody", _pools.AT_ONCE)] * self._usual, "NOT_YOURS OK"
         )
         await self._pool_at_limit()
 
@@ -377,22 +382,31 @@ class Trials:
         keys, plan = self._keys, plan_of(UNIDIRECTIONAL)
         pool = PoolPlan("limit", plan, SETTINGS.pool_buffer)
         await self._pool(pool)
-        full = f"{BATCH} of 16 KB"
-        await self._fill(pool, 9 * BATCH, LARGEST)
+        finished, named = replica.FINISHED_AT_ONCE, replica.AT_ONCE
+        await self._fill(pool, 9 * finished, LARGEST)
         session = self._caller.session
-        await self._at_limit(full, [_calls.fetch(keys, session, pool, BATCH, 0)] * 9)
-        places = await self._places_in_hand(pool, 9 * BATCH)
-        parts = [places[i : i + BATCH] for i in range(0, len(places), BATCH)]
+        fetch = _calls.fetch(keys, session, pool, MOST_AT_ONCE, 0)
+        await self._at_limit(f"{MOST_AT_ONCE} of 16 KB", [fetch] * 9)
+        await self._fetched(pool, 9 * finished)
+        places = await self._places_in_hand(pool, 9 * finished)
         await self._at_limit(
-            full, [_calls.hand_back(keys, [(one, 0) for one in part]) for part in parts]
+            f"{named} of 16 KB",
+            [
+                _calls.hand_back(keys, [(one, 0) for one in part])
+                for part in parts_of(places[: 9 * named], named)
+            ],
         )
-        again = f"{full}, handed back before"
-        await self._at_limit(again, [_calls.fetch(keys, session, pool, BATCH, 0)] * 9)
-        await self._at_limit(full, [_calls.disown(keys, pool, session, BATCH)] * 9, "MORE OK")
+        again = f"{MOST_AT_ONCE} of 16 KB, handed back before"
+        await self._at_limit(again, [fetch] * 9)
+        disowns = [_calls.disown(keys, pool, session, _pools.AT_ONCE)] * 9
+        await self._at_limit(f"{_pools.AT_ONCE} of 16 KB", disowns, "MORE OK")
         await self._caller.ask([_calls.join(keys, session, pool.id)])
-        await self._fetched(pool, BATCH, 9)
-        parts = [[place._replace(times=0) for place in part] for part in parts]
-        await self._at_limit(full, [_calls.finish(keys, part) for part in parts])
+        await self._fetched(pool, 9 * finished)
+        apart = [place._replace(times=0) for place in (*places[::2], *places[1::2])]
+        await self._at_limit(
+            f"{finished} of 16 KB, no two in a row",
+            [_calls.finish(keys, part) for part in parts_of(apart, finished)],
+        )
         await self._full_pool_ends()
 
     async def _full_pool_ends(self) -> None:
@@ -402,7 +416,7 @@ class Trials:
             await self._fresh()
             await self._pool(pool)
             await self._fill(pool, SETTINGS.pool_buffer)
-            await self._fetched(pool, BATCH, SETTINGS.pool_buffer // BATCH)
+            await self._fetched(pool, SETTINGS.pool_buffer)
             took.append(await self._caller.timed([_calls.delete_pool(self._keys, pool)]))
         self._note_each("delete_pool", "10,000 unfinished", took)
 
@@ -421,7 +435,7 @@ class Trials:
         pool = PoolPlan("pool", plan_of(UNIDIRECTIONAL), SETTINGS.pool_buffer)
         await self._pool(pool)
         await self._fill(pool, 2 * self._usual)
-        places = await self._fetched(pool, BATCH, -(-2 * self._usual // BATCH))
+        places = await self._fetched(pool, 2 * self._usual)
         usual = [self._draft.letter(place, SMALL, "+") for place in places[: self._usual]]
         answers = await self._buried(usual)
         fields: dict[str, Arg] = {"channel": "one", "op": 1, "body": SMALL.arg}
@@ -442,6 +456,11 @@ class Trials:
         await self._usually(calls)
         found: Any = await self._caller.client.execute_command("XRANGE", self._keys.dead, "-", "+")
         return [[b"OK", entry[0]] for entry in found]
+
+
+def parts_of(places: Sequence[Place], size: int) -> list[Sequence[Place]]:
+    """So many together."""
+    return [places[i : i + size] for i in range(0, len(places), size)]
 
 
 async def flatness(caller: Caller, listeners: Sequence[int], calls: int) -> dict[int, Took]:

@@ -1,7 +1,8 @@
-"""Start-up: wall time of the command line's help, and of an import of ``broker``.
+"""Start-up: wall time of the command line's help, of an import of ``broker``, of all it needs.
 
-Interleaved with an interpreter that does nothing, from compiled files of its own making. What the
-``telemetry`` extra brings is kept out: redis-py imports it wherever it is installed.
+What needs pydantic or redis comes when it is first asked for, and both at the latest when a broker
+connects. Interleaved with an interpreter that does nothing, from compiled files of its own making.
+What the ``telemetry`` extra brings is kept out: redis-py imports it wherever it is installed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from benchmarks.party import CHECKOUT, ContenderFailed
 _WITHOUT = "import sys; sys.modules['opentelemetry'] = None; "
 NOTHING = _WITHOUT + "pass"
 BROKER = _WITHOUT + "import broker"
-IN_ORDER = _WITHOUT + "import redis.asyncio, pydantic; pydantic.BaseModel; import broker"
+CONNECTING = "; from broker import *; import broker._topology"
+"""What connecting and declaring models needs, with every public name."""
+WHOLE = BROKER + CONNECTING
+IN_ORDER = _WITHOUT + "import redis.asyncio, pydantic; pydantic.BaseModel" + CONNECTING
 """The same, where what redis and pydantic need as well is imported by them."""
 HELP = _WITHOUT + "sys.argv = ['tympan', '--help']; from workers.cli import main; sys.exit(main())"
 _TIMED = re.compile(r"^import time:\s*(\d+) \|\s*(\d+) \|( +)(\S+)$", re.MULTILINE)
