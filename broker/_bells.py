@@ -37,7 +37,7 @@ Gap = Callable[[str], None]
 class Hearing(Protocol):
     """Where a server's processes listen for bells."""
 
-    async def subscribe(self, channel: str, bell: str) -> None:
+    async def subscribe(self, channel: str, bell: str = PUBLISH) -> None:
         """Returns once Redis confirmed. Raises RedisRefused, RedisUnreachable."""
 
     async def unsubscribe(self, channel: str) -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from broker import _scripts
-from broker._keys import LAYOUT, Audience, Keys, inbox_field
+from broker._keys import LAYOUT, Audience, Keys, channel_audiences, inbox_field
 from broker._plan import PoolPlan, RegistrationPlan
 from broker._room import Take
 from broker._scripts import Arg, Call
 from broker.conversation import BIDIRECTIONAL
+from broker.names import Name
 
 
 class Stowed(NamedTuple):
@@ -28,6 +31,11 @@ class Stowed(NamedTuple):
 
 
 NO_BODY = Stowed("none", "", None)
+
+
+def inside(body: bytes) -> Stowed:
+    """A body that travels in the call."""
+    return Stowed("body", body, None)
 
 
 def together(bodies: Iterable[bytes]) -> Stowed:
@@ -156,6 +164,21 @@ class Route:
             [*("" for _ in audiences), *(pool.id for pool in pools)],
             listed,
         )
+
+    @classmethod
+    def to_boards(cls, keys: Keys, channel: str, name: Name, type_: UUID, user: str) -> Route:
+        """Where a question goes, and where it is taken away again."""
+        boards, rooms, fields, no_pools = _boards(keys, name, type_, user)
+        return cls(channel, name.printer, user, boards, rooms, fields, rooms, no_pools, "0")
+
+
+@lru_cache(maxsize=1024)
+def _boards(
+    keys: Keys, name: Name, type_: UUID, user: str
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Boards, their rooms and fields, and the pools behind them: the same for many questions."""
+    audiences = channel_audiences(name, type_, BIDIRECTIONAL, user)
+    return *pairs(keys, audiences), *_fields(audiences), [""] * len(audiences)
 
 
 def uni_send(
@@ -564,16 +587,52 @@ class Place(NamedTuple):
     """By which delivery it came in hand, as Redis counted; 0 where that is all the same."""
 
 
+class _Row:
+    """Entries of one stream whose numbers follow each other, delivered equally often."""
+
+    __slots__ = ("_epoch", "_next", "first", "many")
+
+    def __init__(self, first: Place) -> None:
+        self.first = first
+        self.many = 1
+        self._epoch, _, number = first.entry.partition("-")
+        self._next = int(number) + 1
+
+    def goes_on_with(self, place: Place) -> bool:
+        """Whether this is the next one; then it is in."""
+        first = self.first
+        if (
+            place.entry != f"{self._epoch}-{self._next}"
+            or place.audience != first.audience
+            or place.pool != first.pool
+            or place.times != first.times
+        ):
+            return False
+        self.many += 1
+        self._next += 1
+        return True
+
+
+def _rows(places: Iterable[Place]) -> list[_Row]:
+    rows: list[_Row] = []
+    for place in places:
+        if not rows or not rows[-1].goes_on_with(place):
+            rows.append(_Row(place))
+    return rows
+
+
 def finish(keys: Keys, places: Sequence[Place]) -> Call:
     """A replica is done with these."""
+    rows = _rows(places)
     return _scripts.FINISH.call(
         (keys.meta, keys.leases),
         (),
-        key_lists=pairs(keys, [place.audience for place in places]),
+        key_lists=pairs(keys, [row.first.audience for row in rows]),
         arg_lists=(
-            [place.pool.group for place in places],
-            [place.entry for place in places],
-            [place.times for place in places],
+            [row.first.pool.group for row in rows],
+            [row.first.entry for row in rows],
+            [row.many for row in rows],
+            [row.first.times for row in rows],
         ),
     )
 

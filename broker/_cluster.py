@@ -20,9 +20,9 @@ from broker._address import Address, Node, reachable, shown_node
 from broker._bells import PUBLISH, SPUBLISH, Gap, Ring
 from broker._cluster_bells import ClusterBells
 from broker._connect import Direct, Redirected
-from broker._link import NOBODY, BetweenNodes, Link, LinkLost
+from broker._link import NOBODY, BetweenNodes, Link
 from broker._scripts import Arg, Call
-from broker._waiting import until_answered
+from broker._waiting import LinkLost, until_answered
 from broker.errors import (
     BrokerClosed,
     ClusterIncomplete,

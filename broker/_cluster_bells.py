@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from redis.crc import key_slot
 
 from broker._address import Node, reachable, shown_node
-from broker._bells import Bells, Gap, Ring
+from broker._bells import PUBLISH, Bells, Gap, Ring
 from broker._connect import Redirected
 from broker.errors import BrokerClosed, ClusterIncomplete, RedisError, RedisUnreachable
 from broker.settings import Settings
@@ -37,7 +37,7 @@ class ClusterBells:
         self._moving: dict[str, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    async def subscribe(self, channel: str, bell: str) -> None:
+    async def subscribe(self, channel: str, bell: str = PUBLISH) -> None:
         """Returns once the node of the channel's slot confirmed, whichever that becomes."""
         is_new = channel not in self._homes
         try:

@@ -10,12 +10,11 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker._keys import IDENTITY, directory
-from broker._link import LinkLost
 from broker._scripts import Arg
-from broker._waiting import until_answered
+from broker._waiting import LinkLost, until_answered
 from broker.errors import (
     AliasTaken,
     ForeignLayout,
@@ -24,7 +23,9 @@ from broker.errors import (
     RedisError,
     RedisUnreachable,
 )
-from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
 
 
 class Commands(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from broker._end import End, inside_closed
@@ -39,6 +39,16 @@ class Dispatcher:
     def listen(self, registration: Registration[Any] | FarmRegistration[Any]) -> Dispatcher:
         """Follow a registration until it ends; its dialogs until they end."""
         self._run(self._listen(registration))
+        return self
+
+    def hear(self, registration: Registration[Any]) -> Dispatcher:
+        """Follow a unidirectional registration until it ends: a plain function is called at once.
+
+        A coroutine function needs a task in any case.
+        """
+        method = self._callback.on_event_notify if self._callback is not None else None
+        is_plain = not inspect.iscoroutinefunction(method)
+        self._run(self._hear(registration) if is_plain else self._listen(registration))
         return self
 
     def follow(self, channel: Channel) -> Dispatcher:
@@ -80,6 +90,35 @@ class Dispatcher:
             return
         finally:
             self._base = 0
+
+    async def _hear(self, registration: Registration[Any]) -> None:
+        try:
+            await registration.hand_to(self._hand)
+        except RegistrationError:
+            return
+        finally:
+            self._base = 0
+
+    def _hand(self, notification: Notification[Any]) -> Coroutine[Any, Any, None] | None:
+        """Call back; what is to be awaited before the next one, if anything."""
+        if self._callback is None:
+            return None
+        method = self._callback.on_event_notify
+        try:
+            answer: object = method(None, notification)
+        except Exception:
+            log.exception("callback %r failed", method)
+            return None
+        if answer is None or not inspect.isawaitable(answer):
+            return None
+        return self._finished(method, answer)
+
+    @staticmethod
+    async def _finished(method: Callable[..., object], answer: Awaitable[object]) -> None:
+        try:
+            await answer
+        except Exception:
+            log.exception("callback %r failed", method)
 
     async def _dialog(self, offer: Offer[Any]) -> None:
         try:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -157,8 +158,15 @@ class End(ABC, Generic[N]):
     # Operations ---------------------------------------------------------------------------------
 
     def _encode(self, body: Body, *, ends: bool = False) -> bytes:
-        limit = self._server.settings.max_payload
-        return encode(body, self.type, Place(self.style, limit, ends))
+        return encode(body, self._type, self._end_place if ends else self._place)
+
+    @cached_property
+    def _place(self) -> Place:
+        return Place(self.style, self._server.settings.max_payload, is_reason=False)
+
+    @cached_property
+    def _end_place(self) -> Place:
+        return Place(self.style, self._server.settings.max_payload, is_reason=True)
 
     def _encode_reason(self, reason: Body | None) -> bytes | None:
         if reason is None or self._is_silent(reason):
@@ -188,6 +196,8 @@ class End(ABC, Generic[N]):
 
     async def _settle(self, what: str) -> tuple[Any, Answer] | None:
         """The last operation and its answer, where it is such a one and its outcome unknown."""
+        if self._unsettled is None:
+            return None
         async with self._lock:
             if self._unsettled is None or not self._is_of(what, self._unsettled[0]):
                 return None
@@ -380,8 +390,11 @@ class End(ABC, Generic[N]):
             waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.add(waiter)
             try:
-                async with asyncio.timeout_at(due):
+                if due is None:
                     await waiter
+                else:
+                    async with asyncio.timeout_at(due):
+                        await waiter
             except TimeoutError:
                 return ready()
             finally:

@@ -56,14 +56,15 @@ class Entry:
     def sent(self) -> Sent:
         """Read once, however many listen."""
         if self._sent is None:
+            value = self.fields.get
             self._sent = Sent(
-                self.text("channel"),
-                int(self.text("op") or 0),
-                self.text("printer"),
-                self.text("user"),
-                float(self.text("at") or 0) / 1000,
-                self.text("trace"),
-                self.fields.get("body"),
+                value("channel", b"").decode(),
+                int(value("op") or 0),
+                value("printer", b"").decode(),
+                value("user", b"").decode(),
+                float(value("at") or 0) / 1000,
+                value("trace", b"").decode(),
+                value("body"),
             )
         return self._sent
 
@@ -94,7 +95,22 @@ def entry(id_: bytes, flat: Sequence[bytes]) -> Entry:
 
 def _entry(id_: EntryId, flat: Sequence[bytes]) -> Entry:
     names = iter(flat)
-    return Entry(id_, {name.decode(): value for name, value in zip(names, names, strict=False)})
+    return Entry(id_, {_NAMES[name]: value for name, value in zip(names, names, strict=False)})
+
+
+class _Names(dict[bytes, str]):
+    """Names of fields as text; they are few."""
+
+    MOST = 256
+
+    def __missing__(self, name: bytes) -> str:
+        text = name.decode()
+        if len(self) < self.MOST:
+            self[name] = text
+        return text
+
+
+_NAMES = _Names()
 
 
 def read_range(reply: Sequence[Any]) -> list[Entry]:

@@ -29,12 +29,13 @@ from broker._connect import (
     is_read_only,
 )
 from broker._scripts import Arg, Call
+from broker._waiting import LinkLost
 from broker._wire import Wire, pack
 from broker.errors import BrokerClosed, DurabilityUnavailable, RedisUnreachable
 from broker.settings import Durability, Settings
 
 LARGE = 65_536
-"""Calls that carry more than this many bytes take a lane of their own: small ones do not wait."""
+"""Calls that carry more bytes in one argument take a lane of their own: small ones do not wait."""
 DURABLE_LANES = 16
 """Calls of one process that wait for replicas or disk at the same time."""
 
@@ -45,10 +46,6 @@ Reply = Any
 NOBODY = Process("", (), "")
 ASKING: Command = ("ASKING",)
 """Goes before a command for a slot that is on its way to this node."""
-
-
-class LinkLost(Exception):
-    """The connection broke, or owed an answer for too long: the call's outcome is unknown."""
 
 
 class BetweenNodes(Exception):
@@ -96,7 +93,7 @@ class Lane:
             raise
 
     def send(self, command: Command, patience: float = 0.0) -> asyncio.Future[Reply]:
-        """Send a command in the write of this turn of the loop.
+        """Send a command: at once, or while others are under way with all of this turn of the loop.
 
         ``patience``: seconds that the answer may take beyond the reply timeout. The future's result
         is the reply, an error of Redis too; its exception is LinkLost.
@@ -107,9 +104,13 @@ class Lane:
             _fail(future, "the connection broke")
             return future
         due = loop.time() + self._settings.reply_timeout + patience
-        if not self._out:
+        if self._out:
+            self._out.append(pack(command))
+        elif self._pending:
+            self._out.append(pack(command))
             loop.call_soon(self._flush)
-        self._out.append(pack(command))
+        else:  # nobody to travel with
+            self._wire.write((pack(command),))
         self._pending.append((future, due))
         if self._watch is None:
             self._watch = loop.call_at(due, self._overdue, loop)
@@ -218,6 +219,7 @@ class Link:
         self._durable: list[Lane] = []
         self._durable_idle: list[Lane] = []
         self._durable_room = asyncio.Semaphore(DURABLE_LANES)
+        self._is_done_in_memory = settings.durability is Durability.MEMORY
 
     @property
     def where(self) -> str:
@@ -264,20 +266,28 @@ class Link:
         Raises LinkLost where the outcome is unknown; where nothing was done RedisUnreachable,
         Redirected, or the typed error for what Redis refused.
         """
-        return (await self._eval(self._lane_for(call), call, lead, asking=asking))[0]
+        return await self._eval(self._lane_for(call), call, lead, asking=asking)
 
     async def run_durably(
         self, call: Call, lead: Sequence[Arg], *, asking: bool = False
     ) -> tuple[list[Any], bool]:
         """The same, and whether replicas or disk hold everything up to it, as the settings ask."""
         settings = self.settings
-        wait = await self._wait_command()
+        wait = None if self._is_done_in_memory else await self._wait_command()
         if wait is None:
-            return await self.run(call, lead, asking=asking), True
+            return await self._eval(self._lane_for(call), call, lead, asking=asking), True
+        waiting: list[asyncio.Future[Reply]] = []
         async with self._durable_lane() as lane:
-            answer, held = await self._eval(
-                lane, call, lead, then=wait, patience=settings.durability_timeout, asking=asking
+            patience = settings.durability_timeout
+            answer = await self._eval(
+                lane,
+                call,
+                lead,
+                patience=patience,
+                asking=asking,
+                then=lambda: waiting.append(lane.send(wait, patience)),
             )
+            held = await waiting[-1]
         if isinstance(held, Exception):
             raise DurabilityUnavailable(
                 f"{self.where} cannot wait for {settings.durability}: {held}"
@@ -333,8 +343,10 @@ class Link:
         return ("WAITAOF", 1, 0, milliseconds)
 
     def _lane_for(self, call: Call) -> Lane:
-        size = sum(len(arg) for arg in call.args if isinstance(arg, bytes))
-        return self._large if size > LARGE else self._common
+        for arg in call.args:
+            if isinstance(arg, bytes) and len(arg) > LARGE:
+                return self._large
+        return self._common
 
     async def _eval(
         self,
@@ -342,32 +354,33 @@ class Link:
         call: Call,
         lead: Sequence[Arg],
         *,
-        then: Command | None = None,
         patience: float = 0.0,
         asking: bool = False,
-    ) -> tuple[list[Any], Reply]:
-        """The script's reply, and that of the command after it."""
+        then: Callable[[], None] = lambda: None,
+    ) -> list[Any]:
+        """The script's reply. ``then`` sends what follows it."""
         if not lane.is_connected:
             await lane.connect()
         script = call.script
-        run = lane.process.run_id
-        command = ("EVALSHA", script.sha, len(call.keys), *call.keys, run, *lead, *call.args)
-        reply = await self._sent(lane, command, asking=asking, then=then, patience=patience)
-        if isinstance(reply[0], NoScriptError):
-            await lane.send(("SCRIPT", "LOAD", script.source))
-            reply = await self._sent(lane, command, asking=asking, then=then, patience=patience)
-        return self._checked(reply[0], lane, call.keys), reply[1]
-
-    @staticmethod
-    async def _sent(
-        lane: Lane, command: Command, *, asking: bool, then: Command | None, patience: float
-    ) -> tuple[Reply, Reply]:
-        """A command's reply, and that of the one after it, all in one write."""
-        if asking:
-            lane.send(ASKING, patience)
-        first = lane.send(command, patience)
-        second = first if then is None else lane.send(then, patience)
-        return await first, await second
+        command = (
+            "EVALSHA",
+            script.sha,
+            len(call.keys),
+            *call.keys,
+            lane.process.run_id,
+            *lead,
+            *call.args,
+        )
+        while True:
+            if asking:
+                lane.send(ASKING, patience)
+            replying = lane.send(command, patience)
+            then()
+            reply = await replying
+            if not isinstance(reply, NoScriptError):
+                answer: list[Any] = self._checked(reply, lane, call.keys)
+                return answer
+            self._checked(await lane.send(("SCRIPT", "LOAD", script.source)), lane, ())
 
     def _checked(self, reply: Reply, lane: Lane, keys: Iterable[object]) -> Reply:
         if not isinstance(reply, ResponseError):

@@ -7,6 +7,7 @@ the process. Positions and takes are written back in batches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tympan")
 
 TAKES_AT_ONCE = 256
+WRITE_PAUSE = 0.01
+"""Seconds in which takes gather while every room is so large that nobody fills it meanwhile."""
 WRITE_PATIENCE = 1.0
 """Seconds that a take waits for its write before the application gets the notification anyway."""
 BODY_AFTER_TRIM = 3
@@ -60,7 +63,12 @@ class Listening:
         self._server = server
         self._places: dict[str, list[Place]] = {}
         self._joining: dict[str, int] = {}
-        self._due: dict[Room, tuple[Registration[Any], asyncio.Future[None]]] = {}
+        self._due: dict[Room, Registration[Any]] = {}
+        """Rooms in which something was taken that Redis does not know of."""
+        self._awaited: dict[Room, asyncio.Future[None]] = {}
+        """Those of them whose write somebody waits for."""
+        self._hurry = asyncio.Event()
+        """Set while one of them may be filled soon."""
         self._writer: asyncio.Task[None] | None = None
         self._trimmed: dict[str, EntryId] = {}
         self._watch: asyncio.Task[None] | None = None
@@ -361,7 +369,7 @@ class Listening:
             if place.arrive(entry):
                 registration.arrived(place, entry)
                 if entry.is_release:
-                    self._write_soon(place, registration)
+                    self.taken(place, registration)
 
     async def _fate(self, channel: str) -> Entry:
         """Why a question is no longer open, for a process that missed the bell."""
@@ -388,36 +396,44 @@ class Listening:
 
     # Takes, positions, trimming -----------------------------------------------------------------
 
-    async def taken(self, place: Room, registration: Registration[Any]) -> None:
-        """The application took one: write it, together with others that are taken meanwhile.
-
-        Where less than half of the buffer is left for senders this returns when Redis knows (or a
-        second later): a slow listener's bound is exact, a fast one's writes are few.
-        """
-        written = self._write_soon(place, registration)
-        if place.is_short:
-            await asyncio.wait({written}, timeout=WRITE_PATIENCE)
-
-    def _write_soon(self, place: Room, registration: Registration[Any]) -> asyncio.Future[None]:
-        due = self._due.get(place)
-        if due is None:
-            due = self._due[place] = (registration, asyncio.get_running_loop().create_future())
+    def taken(self, place: Room, registration: Registration[Any]) -> None:
+        """The application took one: it is written soon, with others that are taken meanwhile."""
+        self._due[place] = registration
+        if not place.is_large:
+            self._hurry.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_due(), name="tympan-takes")
-        return due[1]
+
+    async def written(self, place: Room) -> None:
+        """What was taken is written now; returns when Redis knows, or a second later.
+
+        For a room that is short: so a slow listener's bound is exact, a fast one's writes are few.
+        """
+        if place not in self._due:
+            return
+        written = self._awaited.get(place)
+        if written is None:
+            written = self._awaited[place] = asyncio.get_running_loop().create_future()
+        await asyncio.wait({written}, timeout=WRITE_PATIENCE)
 
     async def _write_due(self) -> None:
         while self._due:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_PAUSE):
+                    await self._hurry.wait()
             batch = list(self._due.items())[:TAKES_AT_ONCE]
+            awaited = [self._awaited.pop(place, None) for place, _ in batch]
             for place, _ in batch:
                 del self._due[place]
+            if not self._due:
+                self._hurry.clear()
             try:
-                await self._take([(place, registration) for place, (registration, _) in batch])
+                await self._take(batch)
             except (RedisError, OutcomeUnknown, SessionLapsed) as error:
                 log.warning("server %s: takes are not written yet: %s", self._server.name, error)
             finally:
-                for _, (_, future) in batch:
-                    if not future.done():
+                for future in awaited:
+                    if future is not None and not future.done():
                         future.set_result(None)
 
     async def keep_house(self) -> None:
@@ -431,7 +447,7 @@ class Listening:
         for i in range(0, len(dirty), TAKES_AT_ONCE):
             await self._take(dirty[i : i + TAKES_AT_ONCE])
         for reader in list(self.readers.values()):
-            if isinstance(reader, StreamReader):
+            if isinstance(reader, StreamReader) and reader.key in self.readers:
                 await self._trim(reader)
 
     async def _take(self, places: list[Place]) -> None:
@@ -471,11 +487,10 @@ class Listening:
             log.warning("server %s: %s is not trimmed: %s", self._server.name, reader.key, error)
             return
         received = min((_last_delivered(group) for group in groups), default=EntryId(0, 0))
-        if received.number == 0:
-            return
-        await command("XTRIM", reader.key, "MINID", str(received.next))
-        for reference in reader.references_upto(received):
-            await command("PEXPIRE", reference, round(BODY_AFTER_TRIM * lease * 1000))
+        if received.number > 0:
+            await command("XTRIM", reader.key, "MINID", str(received.next))
+            for reference in reader.references_upto(received):
+                await command("PEXPIRE", reference, round(BODY_AFTER_TRIM * lease * 1000))
         if received >= reader.position:
             self._trimmed[reader.key] = reader.position
 

@@ -18,6 +18,8 @@ from broker.errors import BrokerClosed, TympanError
 
 MOST = 64
 """Notifications of one call."""
+MOST_ENTRIES = 512
+"""Entries that one call may write, should all streams of its channel be listened to."""
 MOST_BYTES = 32_768
 """Of their bodies together; one alone may be larger."""
 
@@ -61,8 +63,11 @@ class Outbox:
         self,
         carry: Callable[[Sequence[Sending]], Awaitable[Sequence[Answer]]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
+        streams: Callable[[], int],
     ) -> None:
         self._carry = carry
+        self._streams = streams
+        """How many streams its notifications may go to now."""
         self._spawn = spawn
         self._is_busy = False
         self._waiting: deque[Waiting] = deque()
@@ -72,8 +77,8 @@ class Outbox:
 
         FULL is the answer to a lossless one only when its time is over.
         """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self._is_busy:
+            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._waiting.append((sending, future))
             return await future
         self._is_busy = True
@@ -81,6 +86,7 @@ class Outbox:
             answer = (await self._carry((sending,)))[0]
             if not _waits_on(sending, answer):
                 return answer
+            future = asyncio.get_running_loop().create_future()
             self._waiting.appendleft((sending, future))
         finally:
             self._go_on()
@@ -95,7 +101,7 @@ class Outbox:
     async def _carry_on(self) -> None:
         pauses = 0
         try:
-            while batch := self._next():
+            while batch := await self._gathered():
                 full = await self._carry_some(batch)
                 pauses = pauses + 1 if full else 0
                 if full:
@@ -110,11 +116,17 @@ class Outbox:
         while self._waiting:
             _fail(self._waiting.popleft()[1], BrokerClosed("the broker is closed"))
 
+    async def _gathered(self) -> list[Waiting]:
+        """The next batch; whoever was answered just now may have something for it."""
+        if len(self._waiting) < MOST:
+            await asyncio.sleep(0)
+        return self._next()
+
     def _next(self) -> list[Waiting]:
         """Those that go with the first; whoever was cancelled meanwhile sends nothing."""
         batch: list[Waiting] = []
-        size = 0
-        while self._waiting and len(batch) < MOST:
+        size, most = 0, min(MOST, max(1, MOST_ENTRIES // self._streams()))
+        while self._waiting and len(batch) < most:
             sending, future = self._waiting[0]
             size += len(sending.data)
             if batch and (size > MOST_BYTES or not sending.joins(batch[0][0])):

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
@@ -25,9 +25,11 @@ from broker.errors import (
     TympanError,
 )
 from broker.names import Name
-from broker.notification import Payload
 from broker.registration import Registration
-from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.payload import Payload
+    from broker.settings import Settings
 
 log = logging.getLogger("tympan")
 

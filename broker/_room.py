@@ -17,6 +17,9 @@ from typing import NamedTuple
 from broker._entries import Entry, EntryId
 from broker._keys import Audience
 
+LARGE = 2048
+"""Notifications that all sources together do not send in some hundredths of a second."""
+
 
 class Take(NamedTuple):
     """What one line of the take script is told."""
@@ -59,9 +62,19 @@ class Room:
         return self._in_flight is not None and not self._unsettled
 
     @property
+    def is_half_full(self) -> bool:
+        """Whether at most half of the buffer is left for senders, as they know it."""
+        return 2 * (self.room - self._received.number) <= self.buffer
+
+    @property
     def is_short(self) -> bool:
-        """Whether takes must be written now: less than half of the buffer is left for senders."""
-        return self.taken > 0 and 2 * (self.room - self._received.number) <= self.buffer
+        """Whether takes must be written now."""
+        return self.taken > 0 and self.is_half_full
+
+    @property
+    def is_large(self) -> bool:
+        """Whether senders need a while to fill it, however fast they are."""
+        return self.room - self._received.number > LARGE
 
     @property
     def is_dirty(self) -> bool:
@@ -73,6 +86,9 @@ class Room:
         if entry.id <= self._received:
             return False
         self._received = entry.id
+        if entry.id.number <= self.room and not (self._undecided or self._refused):
+            self.taken += entry.is_release
+            return True
         if self._undecided or (entry.id.number > self.room and self._in_flight is not None):
             self._undecided.append(entry)
             return False

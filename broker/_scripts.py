@@ -12,10 +12,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import resources
-from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 Arg = str | bytes | int
 _T = TypeVar("_T")
@@ -25,6 +27,8 @@ _INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
 @cache
 def lua_folder() -> Traversable:
     """Where the Lua files are: inside the installed package, or beside it in a checkout."""
+    from importlib import resources  # who calls no script does without
+
     packaged = resources.files("broker") / "lua"
     if packaged.is_dir():
         return packaged
@@ -108,7 +112,7 @@ class Script:
 
 
 def _interleave(lists: Sequence[Sequence[_T]]) -> tuple[_T, ...]:
-    return tuple(item for row in zip(*lists, strict=True) for item in row)
+    return tuple(chain.from_iterable(zip(*lists, strict=True)))
 
 
 def _script(name: str, keys: str, args: str, words: str) -> Script:
@@ -252,7 +256,7 @@ FETCH = _script(
 FINISH = _script(
     "finish",
     "meta leases stream* room*",
-    "run epoch session group* id* times*",
+    "run epoch session group* id* many* times*",
     "OK GONE NOT_YOURS EPOCH LAPSED",
 )
 HAND_BACK = _script(

@@ -15,7 +15,8 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import (
@@ -25,16 +26,14 @@ from tenacity import (
 )
 
 from broker import _calls, _pools, _rundown
-from broker._calls import NO_BODY, Stowed
+from broker._calls import NO_BODY, Stowed, inside
 from broker._entries import Entry, EntryId
 from broker._keys import LAYOUT, Keys, inbox_field
-from broker._link import LinkLost
 from broker._listening import Listening
 from broker._plan import PoolPlan
 from broker._reader import Reader, StreamReader
 from broker._scripts import Arg, Call
-from broker._topology import Topology
-from broker._waiting import telling, until_answered
+from broker._waiting import LinkLost, telling, until_answered
 from broker.errors import (
     AccessDenied,
     BrokerClosed,
@@ -48,13 +47,14 @@ from broker.errors import (
     TympanError,
 )
 from broker.observer import SILENT, Observer
-from broker.settings import Settings
 
 if TYPE_CHECKING:
+    from broker._topology import Topology
     from broker.channel import Channel
     from broker.offer import Offer
     from broker.registration import Registration
     from broker.replica import Replica
+    from broker.settings import Settings
 
 log = logging.getLogger("tympan")
 
@@ -424,15 +424,17 @@ class Server:
     async def _answer(
         self, call: Call, session: str, epoch: str, *, durable: bool
     ) -> tuple[Reply, bool]:
-        async def once() -> tuple[Reply, bool]:
-            if durable:
-                return await self.link.run_durably(call, (epoch, session))
-            return await self.link.run(call, (epoch, session)), True
-
+        lead = (epoch, session)
         try:
-            return await once()
+            return await self._run(call, lead, durable=durable)
         except (LinkLost, RedisUnreachable) as error:
+            once = partial(self._run, call, lead, durable=durable)
             return await self._settled(once, was_lost=isinstance(error, LinkLost))
+
+    async def _run(self, call: Call, lead: Sequence[Arg], *, durable: bool) -> tuple[Reply, bool]:
+        if durable:
+            return await self.link.run_durably(call, lead)
+        return await self.link.run(call, lead), True
 
     async def _settled(self, once: Callable[[], Awaitable[T]], *, was_lost: bool = False) -> T:
         """Ask again, with growing pauses, until an answer or the operation timeout."""
@@ -467,7 +469,7 @@ class Server:
         if data is None:
             return NO_BODY
         if not self.is_large(data):
-            return Stowed("body", data, None)
+            return inside(data)
         key = self.keys.body(new_id())
         await self.store(key, data)
         return Stowed("ref", key, key)
@@ -493,8 +495,8 @@ class Server:
             self.epoch = epoch
             self.pools_listed = ""  # what it forgot, it may count again
             confirming = self.spawn(self._confirm_all())
-        if confirming is not None:  # whoever asked may be cancelled, or lose patience
-            await asyncio.wait({confirming}, timeout=self.settings.operation_timeout)
+        if confirming is not None:  # whoever asked may be cancelled; a lease has to be renewed
+            await asyncio.wait({confirming}, timeout=self.settings.lease / 3)
 
     async def _confirm_all(self) -> None:
         """Have everything that is held ask whether Redis knows it, until it answers."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broker import _pools, inventory
 from broker._directory import Directory
@@ -14,7 +14,9 @@ from broker._server import Server
 from broker.errors import InvalidArgument, NotInDirectory, RedisError, ServerInUse
 from broker.inventory import ServerFacts
 from broker.pool import read_pools
-from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
 
 
 class Follower(Protocol):

@@ -40,7 +40,8 @@ def tracer() -> Tracer | None:
 
 def current() -> str:
     """The context of the present span; empty without one."""
-    if not trace.get_current_span().get_span_context().is_valid:
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN or not span.get_span_context().is_valid:
         return ""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)

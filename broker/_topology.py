@@ -12,9 +12,9 @@ from broker._address import Address, Form
 from broker._bells import PUBLISH, Bells, Gap, Hearing, Ring
 from broker._cluster import Cluster
 from broker._connect import Connector, Direct
-from broker._link import NOBODY, Asking, Link, LinkLost
+from broker._link import NOBODY, Asking, Link
 from broker._sentinel import Sentinel
-from broker._waiting import until_answered
+from broker._waiting import LinkLost, until_answered
 from broker.errors import InvalidUrl, RedisUnreachable
 from broker.settings import Settings
 

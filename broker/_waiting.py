@@ -16,7 +16,6 @@ from tenacity import (
 )
 
 from broker import _outage
-from broker._link import LinkLost
 from broker.errors import RedisUnreachable
 
 log = logging.getLogger("tympan")
@@ -28,6 +27,10 @@ _told: set[str] = set()
 """Of whom a call that still waits has spoken."""
 
 T = TypeVar("T")
+
+
+class LinkLost(Exception):
+    """The connection broke, or owed an answer for too long: the call's outcome is unknown."""
 
 
 async def until_answered(

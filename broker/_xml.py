@@ -17,7 +17,7 @@ from lxml.etree import QName, _Element
 from pydantic import AfterValidator, Field, ValidationError
 
 from broker.errors import NotificationTooLarge, PayloadInvalid
-from broker.notification import faults_of
+from broker.payload import faults_of
 
 MAX_DOCUMENT = 10_485_760
 """Bytes of a document: the documents' own limit, whatever ``max_payload`` is."""

@@ -50,9 +50,10 @@ from broker.errors import (
     InvalidNotificationType,
     PayloadInvalid,
 )
-from broker.notification import Notification, Payload
+from broker.notification import Notification
 from broker.notification_type import ASYNC_UI, NOTIFICATION_RELEASE, describe_type
 from broker.offer import Offer
+from broker.payload import Payload
 
 __all__ = [
     "CANCEL",

@@ -9,11 +9,10 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from broker import _calls, inventory
-from broker._bells import PUBLISH, Gap, Ring
 from broker._directory import Directory
 from broker._dispatch import Dispatcher
 from broker._keys import directory, grant_field
@@ -24,7 +23,6 @@ from broker._rundown import end_channel
 from broker._server import Server
 from broker._sessions import Follower, Sessions
 from broker._standing import Standing
-from broker._topology import Topology, topology_at
 from broker.callback import Callback, check_callback
 from broker.channel import Channel
 from broker.conversation import (
@@ -48,17 +46,22 @@ from broker.errors import (
 from broker.farm import FarmRegistration
 from broker.inventory import ChannelFacts, Grant, RegistrationFacts, ServerFacts, Utterance
 from broker.names import Name, parse_server, parse_user
-from broker.notification import Payload, model_of
+from broker.notification import model_of
 from broker.notification_type import check_style
 from broker.observer import Observer, guarded
 from broker.pool import Pools
 from broker.pooled_offer import PooledOffer
 from broker.registration import Registration
 from broker.rights import Right, RightsSource, parse_right
-from broker.settings import Settings, default_url
 from broker.survey import Survey, read_surveys
 
-P = TypeVar("P", bound=Payload)
+if TYPE_CHECKING:
+    from broker._bells import Gap, Ring
+    from broker._topology import Topology
+    from broker.payload import Payload
+    from broker.settings import Settings
+
+P = TypeVar("P", bound="Payload")
 F = TypeVar("F", ChannelFacts, RegistrationFacts, Grant)
 
 
@@ -151,6 +154,9 @@ class Broker:
         """
         if settings is not None and options:
             raise InvalidArgument("give settings or single settings, not both")
+        from broker._topology import topology_at  # redis-py and pydantic: who never connects
+        from broker.settings import Settings, default_url  # does not wait for them
+
         settings = settings or Settings.of(**options)
         topology = partial(topology_at, url or default_url())
         return cls(topology, settings, user=user, server=server, rights=rights, observer=observer)
@@ -265,7 +271,7 @@ class Broker:
 
     async def _hear(self, channel: str) -> None:
         """Bells that no server rings: every node of a Cluster hears them."""
-        await self._topology.bells.subscribe(channel, PUBLISH)
+        await self._topology.bells.subscribe(channel)
 
     async def server(self, name: str | Name | None = None) -> Server:
         """This process's session on a print server, begun when it is first needed.
@@ -449,7 +455,9 @@ class Broker:
             buffer=buffer,
         )
         registration.model = model
-        registration.dispatch_to(Dispatcher(callback).listen)
+        dispatcher = Dispatcher(callback)
+        is_dialog = registration.plan.style is BIDIRECTIONAL
+        registration.dispatch_to(dispatcher.listen if is_dialog else dispatcher.hear)
         return registration
 
     async def register_everywhere(

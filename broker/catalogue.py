@@ -8,12 +8,14 @@ that type. One entry is one model; its response model comes with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from broker.extensions import Extension, Extensions, Fault, Unfit
-from broker.notification import Payload
 from broker.notification_type import ALIASES, NOTIFICATION_RELEASE, as_guid
+
+if TYPE_CHECKING:
+    from broker.payload import Payload
 
 GROUP = "tympan.types"
 
@@ -68,6 +70,8 @@ def _own(alias: str) -> type[Payload] | None:
 
 
 def _fit(alias: str, loaded: Any, taken: Mapping[str, Extension[type[Payload]]]) -> type[Payload]:
+    from broker.payload import Payload
+
     if alias in ALIASES or as_guid(alias):
         raise Unfit(
             f"{alias!r} is {'a type of Tympan itself' if alias in ALIASES else 'a GUID'}",

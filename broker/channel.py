@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from broker import _calls, _trace
-from broker._calls import Route, Stowed, together
+from broker._calls import Route, Stowed, inside, together
 from broker._end import Answer, End
 from broker._entries import Entry, EntryId
 from broker._keys import EVERYONE, Audience, channel_audiences, grant_field, subject
@@ -36,13 +36,16 @@ from broker.errors import (
     TympanError,
 )
 from broker.names import Name
-from broker.notification import Body, Payload, Response
+from broker.notification import Body, Response
 from broker.results import Result
 from broker.rights import to_administer
-from broker.settings import Role
+
+if TYPE_CHECKING:
+    from broker.payload import Payload
 
 log = logging.getLogger("tympan")
 
+_NEVER = EntryId(0, 0)
 HEARD = frozenset({"OK", "LOST"})
 """Words of a unidirectional send that reached somebody; after any other its body may go."""
 
@@ -73,13 +76,13 @@ class Channel(End[Response[Any]]):
         self._asked: str | None = None
         self._model = model
         self._sending = asyncio.Lock()
-        self._outbox = Outbox(self._send_all, server.spawn)
+        self._outbox = Outbox(self._send_all, server.spawn, lambda: len(self._route.streams))
         self._settled: dict[bytes, deque[Answer]] = {}
         """Answers to sends whose callers were told that the outcome is unknown."""
         self._awaits_response = False
         self._token = ""
         """The acquisition that this end saw first; empty before."""
-        self._adoption = EntryId(0, 0)
+        self._adoption = _NEVER
         """The last time, as far as this end knows, that the dialog changed hands in its pool."""
         self._owner = ""
         self._owner_session = ""
@@ -134,8 +137,10 @@ class Channel(End[Response[Any]]):
 
     @cached_property
     def _boards(self) -> Route:
-        audiences = self._audiences if self.style is BIDIRECTIONAL else ()
-        return Route.of(self._server.keys, self.id, self.name.printer, self._target, audiences)
+        keys = self._server.keys
+        if self.style is BIDIRECTIONAL:
+            return Route.to_boards(keys, self.id, self.name, self.type, self._target)
+        return Route.of(keys, self.id, self.name.printer, self._target, ())
 
     # Opening ------------------------------------------------------------------------------------
 
@@ -148,7 +153,7 @@ class Channel(End[Response[Any]]):
         server = self._server
         if self._is_opened:
             raise ChannelAlreadyOpened(f"channel {self.id} was opened before", self.id)
-        if not server.settings.role & Role.SOURCE:
+        if not server.settings.is_source:
             raise AccessDenied(
                 "this client is a listener: only a source opens channels (settings.role)"
             )
@@ -242,6 +247,8 @@ class Channel(End[Response[Any]]):
     async def _send_all(self, sendings: Sequence[Sending]) -> list[Answer]:
         """The answer to each; one call for those that have none yet."""
         await self._settle_sends()
+        if not self._settled:
+            return await self._send_unsent(sendings)
         known = [self._take_settled(each.data) for each in sendings]
         unsent = [each for each, answer in zip(sendings, known, strict=True) if answer is None]
         if not unsent:
@@ -254,8 +261,10 @@ class Channel(End[Response[Any]]):
         first, bodies = sendings[0], tuple(each.data for each in sendings)
         if len(sendings) > 1:
             stowed = together(bodies)
-        else:
+        elif first.is_large:
             stowed = first.stowed = first.stowed or await self._server.stow(first.data)
+        else:
+            stowed = inside(first.data)
         keep = round(self._server.settings.keep_pooled * 1000)
 
         def call(op: int, stowed: Stowed) -> Call:
@@ -343,9 +352,12 @@ class Channel(End[Response[Any]]):
         A pool's replicas take over from each other: each has a token that names the acquisition,
         and the last one heard of counts.
         """
-        if not self._accepts(entry):
+        acquisition, adoption = _parts(entry.text("token"))
+        if not self._accepts(acquisition, adoption):
             return
-        self._pin(entry)
+        self._token, self._adoption = acquisition, adoption
+        self._owner = entry.text("registration")
+        self._owner_session = entry.text("session")
         if entry.text("event") == "moved":
             return
         if self._is_repeated(entry):
@@ -357,19 +369,14 @@ class Channel(End[Response[Any]]):
         self._arrived.append(self._notification(entry))
         self._server.observer.responded()
 
-    def _accepts(self, entry: Entry) -> bool:
-        acquisition, adoption = _parts(entry.text("token"))
+    def _accepts(self, acquisition: str, adoption: EntryId) -> bool:
         return not self._token or (acquisition == self._token and adoption >= self._adoption)
-
-    def _pin(self, entry: Entry) -> None:
-        self._token, self._adoption = _parts(entry.text("token"))
-        self._owner = entry.text("registration")
-        self._owner_session = entry.text("session")
 
     def told(self, entry: Entry) -> None:
         """A response, or the owner's close; a final answer is a response too."""
         if entry.text("event") == "closed" and self.closing is None:
-            if entry.text("token") and not self._accepts(entry):
+            token = entry.text("token")
+            if token and not self._accepts(*_parts(token)):
                 return
             self._owner = self._owner or entry.text("registration")
             waiting = list(self._arrived)
@@ -476,7 +483,7 @@ class Channel(End[Response[Any]]):
 def _parts(token: str) -> tuple[str, EntryId]:
     """A fencing token's acquisition, and the adoption in a pool that followed."""
     acquisition, _, adoption = token.partition("/")
-    return acquisition, EntryId.parse(adoption) if adoption else EntryId(0, 0)
+    return acquisition, EntryId.parse(adoption) if adoption else _NEVER
 
 
 def _answers(answer: Answer, many: int) -> list[Answer]:

@@ -29,10 +29,10 @@ from broker.results import (
     S_OK,
     Result,
 )
-from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
+    from broker.settings import Settings
 
 log = logging.getLogger("tympan")
 

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from broker.conversation import UserFilter
 from broker.errors import InvalidName
@@ -47,20 +48,7 @@ class Name:
                     r"write \\server or \\server\printer, or connect with server=..."
                 )
             text = default_server if default_server.startswith("\\\\") else "\\\\" + default_server
-        if not text.startswith("\\\\"):
-            raise InvalidName(f"{text!r} is no name: write \\\\server or \\\\server\\printer")
-        server, slash, printer = text[2:].partition("\\")
-        if slash and not printer:
-            raise InvalidName(f"{text!r} ends without a printer: write \\\\server for the server")
-        if "\\" in printer or "," in printer:
-            raise InvalidName(f"{text!r}: a printer's name holds neither a backslash nor a comma")
-        folded = fold(printer)
-        if len(folded) > MAX_PRINTER or folded != folded.strip() or _bad(folded):
-            raise InvalidName(
-                f"{text!r}: a printer's name has up to {MAX_PRINTER} printable characters "
-                "and no space at its ends"
-            )
-        return cls(_server(server, text), folded)
+        return _parsed(text)
 
     @property
     def of_server(self) -> Name:
@@ -73,6 +61,25 @@ class Name:
 
     def __str__(self) -> str:
         return f"\\\\{self.server}" + (f"\\{self.printer}" if self.printer else "")
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Name:
+    """The same names come again and again."""
+    if not text.startswith("\\\\"):
+        raise InvalidName(f"{text!r} is no name: write \\\\server or \\\\server\\printer")
+    server, slash, printer = text[2:].partition("\\")
+    if slash and not printer:
+        raise InvalidName(f"{text!r} ends without a printer: write \\\\server for the server")
+    if "\\" in printer or "," in printer:
+        raise InvalidName(f"{text!r}: a printer's name holds neither a backslash nor a comma")
+    folded = fold(printer)
+    if len(folded) > MAX_PRINTER or folded != folded.strip() or _bad(folded):
+        raise InvalidName(
+            f"{text!r}: a printer's name has up to {MAX_PRINTER} printable characters "
+            "and no space at its ends"
+        )
+    return Name(_server(server, text), folded)
 
 
 def _bad(text: str) -> bool:

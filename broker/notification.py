@@ -1,17 +1,16 @@
-"""Notifications and responses: typed byte blobs, and the models that give them meaning.
+"""Notifications and responses: typed byte blobs, and what of them the ends are handed.
 
 The broker never looks into a payload (R48, R134). A *model* binds a pydantic schema to a type
-GUID; the listener's end validates what arrives by it. Raw bytes are always possible.
+GUID; the listener's end validates what arrives by it. Raw bytes are always possible, and whoever
+sends and takes only these needs no pydantic.
 """
 
 from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeGuard, TypeVar, overload
 from uuid import UUID
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from broker.conversation import Style
 from broker.errors import (
@@ -26,89 +25,8 @@ from broker.errors import (
 from broker.names import Name
 from broker.notification_type import NOTIFICATION_RELEASE, as_guid, describe_type, parse_type
 
-
-class Payload(BaseModel):
-    """A schema bound to a notification type.
-
-    ::
-
-        class Answer(Payload, type="9e0b...-..."):
-            proceed: bool
-
-        class OutOfPaper(Payload, type="9e0b...-...", response=Answer):
-            tray: int
-
-    Both ends of a channel speak the channel's one type (R90), so a response model names the same
-    GUID. The encoding is JSON; a model of another encoding overrides :meth:`encode` and
-    :meth:`decode`.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    notification_type: ClassVar[UUID]
-    response_model: ClassVar[type[Payload] | None] = None
-    ends_dialog: ClassVar[bool] = False
-    """Whether it is a close reason only (R131)."""
-
-    def __init_subclass__(
-        cls,
-        *,
-        type: str | UUID | None = None,
-        response: type[Payload] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Takes the class keywords; they mean something once pydantic has made the class."""
-        super().__init_subclass__(**kwargs)
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls,
-        *,
-        type: str | UUID | None = None,
-        response: type[Payload] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if type is not None:
-            cls.notification_type = parse_type(type)
-        own = getattr(cls, "notification_type", None)
-        if response is not None:
-            if own is None or getattr(response, "notification_type", None) != own:
-                raise InvalidType(
-                    f"{response.__name__} answers {cls.__name__} and must be of the same type"
-                )
-            cls.response_model = response
-        elif cls.response_model is not None and cls.response_model.notification_type != own:
-            cls.response_model = None
-
-    @property
-    def conversation_style(self) -> Style | None:
-        """The one style that it may travel in; None for both."""
-        return None
-
-    def encode(self) -> bytes:
-        """The bytes that travel."""
-        return self.model_dump_json().encode()
-
-    def encode_within(self, limit: int) -> bytes:  # noqa: ARG002 - only some can be reduced
-        """The bytes for a channel that takes so many; a model that can leave things out, does."""
-        return self.encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """The inverse of :meth:`encode`; raises PayloadInvalid, which keeps the bytes."""
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise PayloadInvalid(f"no {cls.__name__}: {faults_of(error)}", data) from None
-
-
-def faults_of(error: ValidationError) -> str:
-    """What a schema found, in one line."""
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-        for fault in error.errors()
-    )
+if TYPE_CHECKING:
+    from broker.payload import Payload
 
 
 def type_name(value: object) -> str:
@@ -116,8 +34,8 @@ def type_name(value: object) -> str:
     return type(value).__name__
 
 
-P = TypeVar("P", bound=Payload)
-M = TypeVar("M", bound=Payload)
+P = TypeVar("P", bound="Payload")
+M = TypeVar("M", bound="Payload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +50,7 @@ class Data:
             raise InvalidArgument(f"Data holds bytes, not {type_name(self.body)}")
 
 
-Body = bytes | str | Payload | Data
+Body: TypeAlias = "bytes | str | Payload | Data"
 """What can be sent: bytes, text (as UTF-8), a model, or bytes with a type of their own."""
 
 
@@ -157,7 +75,7 @@ def encode(body: Body, type_: UUID, place: Place | None = None) -> bytes:
     own = type_
     if isinstance(body, Data):
         own = body.type
-    elif isinstance(body, Payload):
+    elif not isinstance(body, bytes | str) and _is_model(body):
         own, _ = model_of(type(body))
     if own != type_:
         raise InvalidNotificationType(
@@ -181,12 +99,17 @@ def _bytes(body: Body, place: Place | None) -> bytes:
                 raise InvalidArgument(f"the text is no Unicode: {error}") from None
         case Data():
             return body.body
-        case Payload():
-            return body.encode() if place is None else _placed(body, place)
-        case _:
-            raise InvalidArgument(
-                f"a notification is bytes, text, a Payload or Data, not {type_name(body)}"
-            )
+    if _is_model(body):
+        return body.encode() if place is None else _placed(body, place)
+    raise InvalidArgument(
+        f"a notification is bytes, text, a Payload or Data, not {type_name(body)}"
+    )
+
+
+def _is_model(body: object) -> TypeGuard[Payload]:
+    from broker.payload import Payload  # whoever gives one has it
+
+    return isinstance(body, Payload)
 
 
 def _placed(body: Payload, place: Place) -> bytes:
@@ -203,6 +126,8 @@ def model_of(type_: str | UUID | type[Payload]) -> tuple[UUID, type[Payload] | N
     A GUID stands for bytes, an alias for the model that the catalogue has for it.
     """
     if isinstance(type_, type):
+        from broker.payload import Payload  # whoever names one has it
+
         guid: UUID | None = getattr(type_, "notification_type", None)
         if not issubclass(type_, Payload) or guid is None:
             raise InvalidType(f"{type_.__name__} names no type: class ...(Payload, type='<GUID>')")

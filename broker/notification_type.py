@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from broker.conversation import UNIDIRECTIONAL, Style
@@ -43,6 +44,7 @@ def parse_type(text: str | UUID) -> UUID:
     return guid
 
 
+@lru_cache(maxsize=1024)
 def as_guid(text: str) -> UUID | None:
     """A GUID in any usual spelling; None for any other text."""
     try:

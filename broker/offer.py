@@ -12,7 +12,7 @@ from broker import _calls, _trace
 from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._end import FORGOTTEN, End
 from broker._entries import Entry
-from broker._keys import EVERYONE, channel_audiences
+from broker._keys import EVERYONE
 from broker._plan import RegistrationPlan
 from broker._scripts import Call
 from broker.conversation import BIDIRECTIONAL, Style
@@ -56,10 +56,13 @@ class Offer(End[Notification[P]], Generic[P]):
     """
 
     def __init__(self, registration: Listener[P], entry: Entry) -> None:
-        name = Name(registration.plan.name.server, entry.text("printer"))
-        super().__init__(registration.server, entry.text("channel"), name, registration.plan.type)
+        asked, plan = entry.sent, registration.plan
+        name = plan.name
+        if asked.printer != name.printer:
+            name = Name(name.server, asked.printer)
+        super().__init__(registration.server, asked.channel, name, plan.type)
         self.registration = registration
-        self._target = entry.text("user")
+        self._target = asked.user
         self._listener = registration.id
         self._session = self._server.session
         self._source = entry.text("source")
@@ -103,13 +106,12 @@ class Offer(End[Notification[P]], Generic[P]):
     @cached_property
     def _handle(self) -> Handle:
         """This end, as the scripts are told; most questions are answered by somebody else."""
-        audiences = channel_audiences(self.name, self.type, BIDIRECTIONAL, self._target)
         return Handle(
             self._listener,
             self.registration.plan.user,
             self._session,
             self._source,
-            Route.of(self._server.keys, self.id, self.name.printer, self._target, audiences),
+            Route.to_boards(self._server.keys, self.id, self.name, self.type, self._target),
             self._asked,
         )
 
@@ -238,15 +240,16 @@ class Offer(End[Notification[P]], Generic[P]):
         self._wake()
 
     def _notification(self, entry: Entry) -> Notification[P]:
+        said = entry.sent
         return Notification(
             self.type,
-            entry.fields.get("body"),
+            said.body,
             self.id,
             self.name,
             None if self._target == EVERYONE else self._target,
-            float(entry.text("at") or 0) / 1000,
+            said.at,
             self.registration.model,
-            trace=entry.text("trace"),
+            trace=said.trace,
         )
 
     # Ending -------------------------------------------------------------------------------------

@@ -7,16 +7,16 @@ buffer, and it ends by hand. Separate pools each get their copy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from broker import _pools
 from broker._entries import EntryId
 from broker._plan import PoolPlan, RegistrationPlan
 from broker._server import Server
+from broker._stored import read_record, stored
 from broker.conversation import (
     BIDIRECTIONAL,
     PER_USER,
@@ -29,11 +29,14 @@ from broker.conversation import (
 from broker.errors import InvalidArgument, RedisError
 from broker.inventory import fields_of, together
 from broker.names import Name, parse_pool, parse_user
-from broker.notification import Payload, model_of
+from broker.notification import model_of
 from broker.notification_type import check_style
 from broker.registration import MAX_BUFFER, needed_by
 from broker.replica import Replica, ReplicaListener
 from broker.rights import Right
+
+if TYPE_CHECKING:
+    from broker.payload import Payload
 
 At = Callable[[str | Name | None], Awaitable[tuple[Server, Name]]]
 COUNTED_AT_ONCE = 256
@@ -184,12 +187,14 @@ class Pools:
 async def read_pools(server: Server) -> list[PoolFacts]:
     """The pools' registrations on a server; it needs no session there."""
     records = (await fields_of(server, server.keys.pools)).items()
-    found = [_facts(server, json.loads(text)) for _, text in records]
+    found = [_facts(server, read_record(text, "a pool")) for _, text in records]
     return sorted(await together(*found), key=lambda facts: (facts.pool, facts.name, facts.id))
 
 
 async def _facts(server: Server, record: dict[str, Any]) -> PoolFacts:
     pool = PoolPlan.of_record(server.name, record)
+    with stored(f"pool {pool.pool}"):
+        since = record["since"] / 1000
     plan = pool.plan
     if plan.style is BIDIRECTIONAL:
         waiting, in_hand, replicas = await _count_questions(server, pool)
@@ -210,7 +215,7 @@ async def _facts(server: Server, record: dict[str, Any]) -> PoolFacts:
         Right(plan.needed),
         plan.source or None,
         pool.buffer,
-        record["since"] / 1000,
+        since,
         waiting,
         in_hand,
         denied,

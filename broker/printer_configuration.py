@@ -26,8 +26,9 @@ from broker import _xml
 from broker._xml import MAX_DOCUMENT, Fault, Node, Rules, XmlText
 from broker.conversation import UNIDIRECTIONAL, Style
 from broker.errors import NotificationTooLarge
-from broker.notification import Payload, type_name
+from broker.notification import type_name
 from broker.notification_type import PRINTER_CONFIGURATION
+from broker.payload import Payload
 
 DOCUMENTS = Rules("http://schemas.microsoft.com/windows/2005/03/printing/bidi", any_case=False)
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([Ee][+-]?[0-9]+)?|-?INF|NaN")

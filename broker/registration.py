@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
@@ -34,11 +34,11 @@ from broker.notification_type import NOTIFICATION_RELEASE, check_style
 from broker.offer import Offer
 from broker.results import ALREADY_UNREGISTERED, NOT_REGISTERED, S_OK, Result
 from broker.rights import to_administer, to_listen
-from broker.settings import Settings
 
 if TYPE_CHECKING:
     from broker._dispatch import Dispatcher
     from broker._end import End
+    from broker.settings import Settings
 
 
 MAX_BUFFER = 1_000_000
@@ -53,6 +53,9 @@ def needed_by(settings: Settings, name: Name, user_filter: UserFilter) -> int:
     if user_filter is ALL_USERS:
         return int(to_administer(name, strict=settings.strict_rights))
     return int(to_listen(name)) if settings.require_use else 0
+
+
+Hand = Callable[[Notification[P]], Coroutine[Any, Any, None] | None]
 
 
 class Registration(Generic[P]):
@@ -89,6 +92,10 @@ class Registration(Generic[P]):
         self._heard: dict[str, int] = {}
         """The last thing that each source said, by channel; the latest last."""
         self._dispatcher: Dispatcher | None = None
+        self._hand: Hand[P] | None = None
+        """Takes what comes, while :meth:`hand_to` waits."""
+        self._unfinished: Coroutine[Any, Any, None] | None = None
+        """What is left to do for the notification that was handed over."""
 
     @property
     def name(self) -> Name:
@@ -336,7 +343,15 @@ class Registration(Generic[P]):
             self.model,
             trace=sent.trace,
         )
-        self._backlog.add(place, notification)
+        hand, parked = self._hand, self._fetcher
+        if hand is None or parked is None or parked.done() or place.is_half_full:
+            self._backlog.add(place, notification)
+        else:  # nothing waits before it, and no callback runs
+            place.taken += 1
+            self.server.listening.taken(place, self)
+            self._unfinished = hand(notification)
+            if self._unfinished is None:
+                return
         self._wake()
 
     def _is_repeated(self, sent: Sent) -> bool:
@@ -415,45 +430,77 @@ class Registration(Generic[P]):
         Raises NotRegistered or AlreadyUnregistered where it does not stand (R37), and
         RegistrationEnded where it ends meanwhile (R31).
         """
-        with self._parked():
-            if not await self._ready(timeout):
+        self._park()
+        try:
+            if not (self.unread or await self._ready(timeout)):
                 return None
             if self._new_offers:
                 return self._new_offers.popleft()
             return await self._take()
+        finally:
+            self._is_fetching = False
+
+    async def hand_to(self, hand: Hand[P]) -> None:
+        """Hand each notification over as it comes, one at a time, until the registration ends.
+
+        ``hand`` returns what is to be awaited before the next one, or None. It runs in the context
+        of this call. Raises as :meth:`fetch`.
+        """
+        self._park()
+        context = copy_context()
+
+        def here(notification: Notification[P]) -> Coroutine[Any, Any, None] | None:
+            return context.run(hand, notification)
+
+        self._hand = here
+        try:
+            while True:
+                await self._ready(None)
+                waiting, self._unfinished = self._unfinished, None
+                if waiting is None:
+                    waiting = here(await self._take())
+                if waiting is not None:
+                    await waiting
+                self._refuse_ended()
+        finally:
+            self._hand = None
+            self._is_fetching = False
+            if self._unfinished is not None:
+                self._unfinished.close()
+                self._unfinished = None
 
     async def fetch_offers(self, timeout: float | None = None) -> list[Offer[P]]:
         """All offers not fetched yet (R71); none after the timeout. Otherwise as :meth:`fetch`."""
         if self.plan.style is not BIDIRECTIONAL:
             raise InvalidArgument(f"registration {self.id} is unidirectional: it gets no offers")
-        with self._parked():
+        self._park()
+        try:
             if not await self._ready(timeout):
                 return []
             offers = list(self._new_offers)
             self._new_offers.clear()
             return offers
+        finally:
+            self._is_fetching = False
 
-    @contextlib.contextmanager
-    def _parked(self) -> Iterator[None]:
+    def _park(self) -> None:
         self._refuse_ended()
         if self._is_fetching:
             raise CallAlreadyParked(
                 f"registration {self.id}: a fetch waits already; one at a time", self.id
             )
         self._is_fetching = True
-        try:
-            yield
-        finally:
-            self._is_fetching = False
 
     async def _take(self) -> Notification[P]:
         """The head of the queue. It leaves the queue last: a cancelled fetch loses nothing."""
         notification = self._backlog.head
         place = self._backlog.count_head()
         if place is not None:
-            await self.server.listening.taken(place, self)
-        if not self._backlog:  # it ended meanwhile
-            self._refuse_ended()
+            self.server.listening.taken(place, self)
+            if place.is_short:
+                await self.server.listening.written(place)
+                if not self._backlog:  # it ended meanwhile
+                    self._refuse_ended()
         self._backlog.pop()
         if self._state == "parting" and not self._backlog:
             self.ended(self._why, self._cause)
@@ -463,16 +510,19 @@ class Registration(Generic[P]):
         """Park until something is there; False after the timeout."""
         loop = asyncio.get_running_loop()
         due = None if timeout is None else loop.time() + timeout
-        while not self.unread:
+        while not (self.unread or self._unfinished):
             self._fetcher = loop.create_future()
             try:
-                async with asyncio.timeout_at(due):
+                if due is None:
                     await self._fetcher
+                else:
+                    async with asyncio.timeout_at(due):
+                        await self._fetcher
             except TimeoutError:
                 return bool(self.unread)
             finally:
                 self._fetcher = None
-            if self._state == "ended":
+            if self._state == "ended" and self._unfinished is None:
                 raise self.ending from self._cause
         return True
 

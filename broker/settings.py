@@ -104,6 +104,11 @@ class Settings(BaseModel):
             raise ValueError("retry_most must not be below retry_least")
         return self
 
+    @property
+    def is_source(self) -> bool:
+        """Whether this client may open channels."""
+        return Role.SOURCE in self.role
+
     @classmethod
     def of(cls, **values: Any) -> Settings:
         """Settings from keywords; raises InvalidSettings, which names each setting that is off."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -43,13 +43,16 @@ from broker.errors import (
 from broker.farm import FarmRegistration as AsyncFarmRegistration
 from broker.inventory import ChannelFacts, Grant, RegistrationFacts, ServerFacts, Utterance
 from broker.names import Name
-from broker.notification import Body, Closing, Notification, Payload, Response
+from broker.notification import Body, Closing, Notification, Response
 from broker.offer import Offer as AsyncOffer
 from broker.registration import Registration as AsyncRegistration
 from broker.results import Result
 from broker.rights import Right, RightsSource
 
-P = TypeVar("P", bound=Payload)
+if TYPE_CHECKING:
+    from broker.payload import Payload
+
+P = TypeVar("P", bound="Payload")
 T = TypeVar("T")
 E = TypeVar("E", bound=End[Any])
 PlainRights = Callable[[str, Name], Right]

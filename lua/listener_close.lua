@@ -86,11 +86,7 @@ redis.call('XLEN', log)
 redis.call('XLEN', inbox)
 redis.call('SCARD', held)
 redis.call('SCARD', sources)
-redis.call('HLEN', streams)
-for i = 0, (#KEYS - 11) / 2 - 1 do
-  redis.call('XLEN', KEYS[12 + 2 * i])
-  redis.call('ZCARD', KEYS[13 + 2 * i])
-end
+local boards = boards_from(12, 14, streams, floor)
 redis.call('HDEL', channels, id)
 redis.call('SREM', sources, 'channel:' .. id)
 local word = finish(kind == 'release' and 'RELEASED' or 'OK')[1]
@@ -101,7 +97,7 @@ local closed = { 'event', 'closed', 'channel', id, 'registration', handle, 'user
 if state == 'offered' then
   token = epoch .. ':' .. handle
   redis.call('HSET', channel, 'owner', handle, 'owner_session', session, 'owner_user', user, 'token', token)
-  withdraw(bell, meta, streams, 12, 14, epoch, floor, offers,
+  withdraw(bell, meta, streams, boards, epoch, floor, offers,
     { 'event', 'acquired', 'channel', id, 'registration', handle, 'user', user })
 end
 if kept ~= 'none' then

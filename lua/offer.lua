@@ -28,6 +28,7 @@
 
 -- @include shared/guard
 -- @include shared/append
+-- @include shared/board
 
 local meta, leases, channel, log, streams, body = unpack(KEYS, 1, 6)
 local run, epoch, session, op, id, printer, user, data, kept, trace = unpack(ARGV, 1, 10)
@@ -44,26 +45,29 @@ if state == 'closed' then return { 'CLOSED', closer } end
 if state ~= 'open' then return { 'WAITING' } end
 if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
-local listeners = 0
-for i = 8, #KEYS, 2 do listeners = listeners + redis.call('ZCARD', KEYS[i]) end
-local word = listeners > 0 and 'OK' or 'NO_LISTENERS'
-
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', log)
-redis.call('HLEN', streams)
-for i = 7, #KEYS, 2 do redis.call('XLEN', KEYS[i]) end
-redis.call('HSET', channel, 'state', 'offered', 'op', op, 'word', word)
+local boards = boards_from(7, 11, streams, floor)
+local listeners, offers, numbers = 0, {}, {}
+for i = 0, #boards.numbers - 1 do
+  listeners = listeners + boards.listening[i + 1]
+  offers[i + 1] = entry_id(epoch, boards.numbers[i + 1])
+  numbers[2 * i + 1], numbers[2 * i + 2] = ARGV[11 + i], boards.numbers[i + 1]
+end
+local word = listeners > 0 and 'OK' or 'NO_LISTENERS'
+redis.call('HSET', channel, 'state', 'offered', 'op', op, 'word', word, 'offers', table.concat(offers, ' '))
+redis.call('HSET', streams, unpack(numbers))
 if kept == 'ref' then
   redis.call('HSET', channel, 'held', body)
   redis.call('PERSIST', body)
 end
 local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', unpack(traced({ 'event', 'notification', 'by', 'source', 'at', at, kept, data }, trace)))
-local offers = {}
 local fields = traced({ 'event', 'offer', 'channel', id, 'printer', printer, 'user', user, 'source', session,
   'at', at, kept, data }, trace)
-for i = 0, (#KEYS - 6) / 2 - 1 do
-  offers[i + 1] = append(bell, KEYS[7 + 2 * i], streams, ARGV[11 + i], epoch, floor, fields)
+for i = 0, #offers - 1 do
+  local board, entry = KEYS[7 + 2 * i], offers[i + 1]
+  redis.call('XADD', board, entry, unpack(fields))
+  if boards.listening[i + 1] > 0 then ring(bell, board, entry, fields) end
 end
-redis.call('HSET', channel, 'offers', table.concat(offers, ' '))
 return { word }

@@ -59,18 +59,14 @@ if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 redis.call('XLEN', log)
 redis.call('XLEN', inbox)
 redis.call('SCARD', held)
-redis.call('HLEN', streams)
-for i = 0, (#KEYS - 9) / 2 - 1 do
-  redis.call('XLEN', KEYS[10 + 2 * i])
-  redis.call('ZCARD', KEYS[11 + 2 * i])
-end
-redis.call('HSET', channel, 'state', 'answered', 'op:' .. handle, op, 'word:' .. handle, 'OK')
+local boards = boards_from(10, 14, streams, floor)
+token = token or epoch .. ':' .. handle
+redis.call('HSET', channel, 'state', 'answered', 'op:' .. handle, op, 'word:' .. handle, 'OK', 'owner', handle,
+  'owner_session', session, 'owner_user', user, 'token', token)
 if not owner then
-  token = epoch .. ':' .. handle
-  redis.call('HSET', channel, 'owner', handle, 'owner_session', session, 'owner_user', user, 'token', token)
   redis.call('SADD', held, 'dialog:' .. id .. ':' .. handle)
   if asked ~= channel then redis.call('PEXPIRE', asked, keep) end
-  withdraw(bell, meta, streams, 10, 14, epoch, floor, offers,
+  withdraw(bell, meta, streams, boards, epoch, floor, offers,
     { 'event', 'acquired', 'channel', id, 'registration', handle, 'user', user })
 end
 local at = string.format('%.0f', now)

@@ -56,16 +56,13 @@ redis.call('SCARD', sources)
 redis.call('XLEN', source_inbox)
 redis.call('SCARD', dialogs)
 redis.call('XLEN', owner_inbox)
-for i = 0, (#KEYS - 12) / 2 - 1 do
-  redis.call('XLEN', KEYS[13 + 2 * i])
-  redis.call('ZCARD', KEYS[14 + 2 * i])
-end
+local boards = boards_from(13, 10, streams, floor)
 redis.call('HDEL', channels, id)
 redis.call('SREM', sources, 'channel:' .. id)
 redis.call('HSET', channel, 'state', 'closed', 'closer', 'server', 'dropped', 'told')
 redis.call('HINCRBY', channel, 'drops', 1)
 local closed = { 'event', 'closed', 'channel', id, 'by', 'server', 'at', string.format('%.0f', now) }
-if state == 'offered' then withdraw(bell, meta, streams, 13, 10, epoch, floor, offers, closed) end
+if state == 'offered' then withdraw(bell, meta, streams, boards, epoch, floor, offers, closed) end
 tell(bell, source_inbox, streams, source_field, epoch, { 'to', 'source', unpack(closed) })
 if owner then
   redis.call('SREM', dialogs, 'dialog:' .. id .. ':' .. owner)

@@ -66,14 +66,11 @@ if owner and owner_session ~= listening then return { 'MOVED', owner_session } e
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', log)
+redis.call('HLEN', streams)
 redis.call('XLEN', inbox)
 redis.call('SCARD', held)
 redis.call('SCARD', dialogs)
-redis.call('HLEN', streams)
-for i = 0, (#KEYS - 10) / 2 - 1 do
-  redis.call('XLEN', KEYS[11 + 2 * i])
-  redis.call('ZCARD', KEYS[12 + 2 * i])
-end
+local boards = boards_from(11, 13, streams, floor)
 local word = kind == 'release' and 'RELEASED' or 'OK'
 local is_asked = kind == 'close' or kind == 'release' -- by its source, whose operation this then is
 redis.call('HDEL', channels, id)
@@ -89,7 +86,7 @@ if kept ~= 'none' then
   closed[#closed + 1] = data
   redis.call('HSET', channel, 'reason_' .. kept, data)
 end
-if state == 'offered' then withdraw(bell, meta, streams, 11, 13, epoch, floor, offers, closed) end
+if state == 'offered' then withdraw(bell, meta, streams, boards, epoch, floor, offers, closed) end
 if owner then
   redis.call('SREM', dialogs, 'dialog:' .. id .. ':' .. owner)
   redis.call('HSET', channel, 'dropped:' .. owner, 'told')

@@ -45,26 +45,26 @@ local state, holder, last, answer, closer, answers =
   unpack(redis.call('HMGET', channel, 'state', 'session', 'op', 'word', 'closer', 'words'))
 if not state then return { 'GONE' } end
 if holder ~= session then return { 'NOT_YOURS' } end
-if last == op and answer == 'MANY' then return { answer, answers } end
-if last == op then return { answer } end
+if last == op then return { answer, answer == 'MANY' and answers or nil } end
 local bodies = bodies_of(kept, data)
 if tonumber(last) + #bodies ~= tonumber(op) then return { 'GAP' } end
 if state == 'closed' then return { 'CLOSED', closer } end
 if present ~= pools then return { 'POOLS', present } end
-if redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
+if kept == 'ref' and redis.call('EXISTS', body) == 0 then return { 'NO_BODY' } end
 
--- Who is there, and the last number that each stream has.
+-- Who is there, the last number that each stream has, and whether all have room for all.
 local routes, most = {}, (#KEYS - 5) / 3 - 1
 for i = 0, most do
   local stream, room, idle = unpack(KEYS, 6 + 3 * i, 8 + 3 * i)
   local field, pool = ARGV[14 + 2 * i], ARGV[15 + 2 * i]
-  local here, number = redis.call('ZCARD', room), 0
+  local here, number, tight = redis.call('ZCARD', room), 0, false
   if here > 0 then
     redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
     number = last_number(streams, field, floor)
+    tight = redis.call('ZCOUNT', room, '-inf', number + #bodies - 1) > 0
   end
   if pool ~= '' then redis.call('ZCARD', idle) end
-  routes[i] = { field = field, pool = pool, here = here, number = number, denied = 0, sends = {} }
+  routes[i] = { field = field, pool = pool, here = here, number = number, tight = tight, denied = 0, sends = {} }
 end
 
 -- What becomes of each, and whom it reaches.
@@ -73,7 +73,7 @@ for n = 1, #bodies do
   local listeners, missed, fulls = 0, 0, {}
   for i = 0, most do
     local room, route = KEYS[7 + 3 * i], routes[i]
-    fulls[i] = route.here > 0 and redis.call('ZCOUNT', room, '-inf', route.number + #route.sends) or 0
+    fulls[i] = route.tight and redis.call('ZCOUNT', room, '-inf', route.number + #route.sends) or 0
     listeners, missed = listeners + route.here, missed + fulls[i]
   end
   if missed > 0 and lossless == '1' then

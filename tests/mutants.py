@@ -69,18 +69,21 @@ EQUIVALENT: dict[str, str] = {
     "fetch: always `is_there(stream, one)`": (
         "Redis 7 claims nothing that is not there any more; the ones before do"
     ),
-    "fetch: `<=` for `<` in `first and (due < 0 or first - now < due)`": (
+    "fetch: `<=` for `<` in `first and (due < 0 or first - now < due)` (2)": (
         "what is due at the same time is due at the same time"
     ),
     "replay: no `not is_board` in `not is_board and tonumber(space) <= number`": (
         "a board's room is infinite, and so never full"
     ),
-    "shared/append: `>=` for `>` in `size + #part > BELL_MOST`": (
+    "shared/append: `>=` for `>` in `size + #head + #body > BELL_MOST`": (
         "differs for a bell of just so many bytes, which may be one or two"
     ),
     "uni_send: always `here > 0`": "spares reads of a stream that is not written",
     "uni_send: `>=` for `>` in `here > 0`": "spares reads of a stream that is not written",
     "uni_send: always `pool ~= ''`": "spares a read: an audience's room stands for what is idle",
+    "shared/pool: never `#found == tonumber(many)`": (
+        "spares the making of ids that XPENDING told already"
+    ),
     "shared/pool: never `not woken`": (
         "a bell at no channel is an error, which pcall takes: nobody is woken either way"
     ),

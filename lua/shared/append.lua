@@ -7,37 +7,27 @@
 local BELL_LIMIT = 4096 -- bytes of an entry that still travels inside the bell
 local BELL_MOST = 16384 -- bytes of a bell that carries several
 
--- An entry as a bell carries it, two netstrings: id, fields and values, with NUL between them, the
--- last field's name being body where there is one; then the body.
-local function carried(id, fields)
-  local head, body = { id }, nil
-  for i = 1, #fields, 2 do
-    if fields[i] == 'body' then
-      body = fields[i + 1]
-    else
-      head[#head + 1] = fields[i]
-      head[#head + 1] = fields[i + 1]
-    end
-  end
-  if body then head[#head + 1] = 'body' end
-  head, body = table.concat(head, '\0'), body or ''
-  return #head .. ':' .. head .. #body .. ':' .. body
-end
-
--- Announces entries, each an id and its fields.
+-- Announces entries, each an id and its fields. Of an entry a bell carries two netstrings: id, fields
+-- and values, with NUL between them, the last field's name being body where there is one; then the
+-- body. It is last among the fields, too. A large entry's id comes alone.
 -- The bell comes last and by pcall: an ACL that forbids it must not undo or hide what was written.
 local function ring_all(bell, stream, entries)
-  local parts, size = {}, 0
+  local parts, many, size = {}, 0, 0
   for _, one in ipairs(entries) do
-    local part = carried(one[1], one[2])
-    if #part > BELL_LIMIT then part = carried(one[1], {}) end
-    if size + #part > BELL_MOST then
-      redis.pcall(bell, stream, table.concat(parts))
-      parts, size = {}, 0
+    local id, fields, most, body = one[1], one[2], #one[2], ''
+    if fields[most - 1] == 'body' then most, body = most - 1, fields[most] end
+    fields[0] = id
+    local head = table.concat(fields, '\0', 0, most)
+    if #head + #body > BELL_LIMIT then head, body = id, '' end
+    if size + #head + #body > BELL_MOST then
+      redis.pcall(bell, stream, table.concat(parts, '', 1, many))
+      many, size = 0, 0
     end
-    parts[#parts + 1], size = part, size + #part
+    parts[many + 1], parts[many + 2], parts[many + 3] = #head, ':', head
+    parts[many + 4], parts[many + 5], parts[many + 6] = #body, ':', body
+    many, size = many + 6, size + #head + #body
   end
-  redis.pcall(bell, stream, table.concat(parts))
+  redis.pcall(bell, stream, table.concat(parts, '', 1, many))
 end
 
 local function ring(bell, stream, id, fields)
@@ -52,13 +42,9 @@ local function entry_id(epoch, number)
   return epoch .. '-' .. string.format('%.0f', number)
 end
 
--- The fields with the sender's trace context, where there is one.
+-- The fields with the sender's trace context before them, where there is one.
 local function traced(fields, trace)
-  if trace ~= '' then
-    fields[#fields + 1] = 'trace'
-    fields[#fields + 1] = trace
-  end
-  return fields
+  return trace == '' and fields or { 'trace', trace, unpack(fields) }
 end
 
 -- Adds one entry, and returns its id.

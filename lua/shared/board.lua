@@ -4,19 +4,43 @@
 --
 -- Numbers of a board count events, offers and withdrawals alike; only offers leave an entry.
 
--- Takes the channel's offers off all its boards and says why on their bells.
--- pairs: KEYS from `first` on are board, room, board, room...; ARGV from `first_field` on their fields.
-local function withdraw(bell, meta, streams, first, first_field, epoch, floor, offers, why)
-  local i = 0
+-- The boards of a channel, none of a unidirectional one: the number of each one's next event, how many
+-- questions lie on it, and how many listen. KEYS from `first` on are board, room, board, room...; ARGV
+-- from `first_field` on their fields.
+-- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
+local function boards_from(first, first_field, streams, floor)
+  local numbers, open, listening = {}, {}, {}
+  if ARGV[first_field] then numbers = redis.call('HMGET', streams, unpack(ARGV, first_field)) end
+  for i = 0, #numbers - 1 do
+    numbers[i + 1] = (numbers[i + 1] or floor) + 1
+    open[i + 1] = redis.call('XLEN', KEYS[first + 2 * i])
+    listening[i + 1] = redis.call('ZCARD', KEYS[first + 1 + 2 * i])
+  end
+  return { first = first, first_field = first_field, numbers = numbers, open = open, listening = listening }
+end
+
+-- Takes the channel's offers off all its boards and says why on their bells. A board that is empty
+-- then, and that nobody listens to, ends; the floor keeps the numbers of a later one above its own.
+local function withdraw(bell, meta, streams, boards, epoch, floor, offers, why)
+  local first, first_field, i = boards.first, boards.first_field, 0
+  local going_on, over = {}, {}
   for id in string.gmatch(offers, '%S+') do
-    local board, room, field = KEYS[first + 2 * i], KEYS[first + 2 * i + 1], ARGV[first_field + i]
-    local number = last_number(streams, field, floor) + 1
-    redis.call('XDEL', board, id)
-    redis.call('HSET', streams, field, number)
-    if redis.call('XLEN', board) == 0 then
-      floor = retire(meta, board, room, streams, field, floor)
+    local board, field, number = KEYS[first + 2 * i], ARGV[first_field + i], boards.numbers[i + 1]
+    local left = boards.open[i + 1] - redis.call('XDEL', board, id)
+    if left == 0 and boards.listening[i + 1] == 0 then
+      redis.call('DEL', board)
+      over[#over + 1] = field
+      floor = math.max(floor, number)
+    else
+      going_on[#going_on + 1] = field
+      going_on[#going_on + 1] = number
     end
     ring(bell, board, entry_id(epoch, number), why)
     i = i + 1
+  end
+  if #going_on > 0 then redis.call('HSET', streams, unpack(going_on)) end
+  if #over > 0 then
+    redis.call('HDEL', streams, unpack(over))
+    redis.call('HSET', meta, 'floor', floor)
   end
 end

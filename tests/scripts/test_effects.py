@@ -360,8 +360,7 @@ async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> N
             assert entry is not None
             assert entry.fields["body"] == data.encode()
             assert entry.text("channel") == "c"
-            digits = len(str(len(data))) if size else 4  # of the body's length
-            rest = len(message["data"]) - len(data) + 4 - digits
+            rest = int(message["data"].partition(b":")[0])  # what is not its body
 
 
 async def test_what_travels_together_rings_together_up_to_16384_bytes(bench: Bench) -> None:
@@ -410,6 +409,23 @@ async def test_a_withdrawal_rings_on_every_board(bench: Bench) -> None:
         assert entry is not None
         assert entry.text("event") == "acquired"
         assert (entry.text("channel"), entry.text("registration")) == ("c", "r")
+
+
+async def test_a_question_rings_only_where_somebody_listens(bench: Bench) -> None:
+    """Whoever comes later reads the board; a bell for nobody would wake nobody."""
+    await bench.done((bench.listener, bench.register()), (bench.source, bench.open()))
+    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
+        boards = bench.route().streams
+        await bells.subscribe(*boards)
+        await bench.done((bench.source, bench.offer()), (bench.listener, bench.respond()))
+        events: dict[str, list[str]] = {board: [] for board in boards}
+        while sum(map(len, events.values())) < 3:
+            message = await bells.get_message(timeout=5)
+            if message is not None:
+                ((_, entry),) = read_bell(message["data"])
+                assert entry is not None
+                events[message["channel"].decode()].append(entry.text("event"))
+    assert list(events.values()) == [["offer", "acquired"], ["acquired"]]
 
 
 async def test_nothing_is_told_to_those_who_were_buried(bench: Bench) -> None:

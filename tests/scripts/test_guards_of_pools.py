@@ -193,6 +193,52 @@ async def test_finish_answers_for_each_entry(bench: Bench) -> None:
     assert await bench.ask(bench.listener, call) == ["OK", "OK", "NOT_YOURS", "OK", "GONE"]
 
 
+async def test_finish_looks_at_each_entry_of_a_row(bench: Bench) -> None:
+    """Numbers that follow each other make a row, whoever has what of it in hand."""
+    desk = Desk(bench, buffer=5)
+    await desk.collected(5)
+    await bench.done((bench.listener, desk.fetch(4)), (bench.other, desk.join(bench.other)))
+    await bench.done(
+        (bench.listener, desk.hand_back((desk.place(3), 0))),
+        (bench.other, desk.fetch(1, who=bench.other)),
+        (bench.listener, desk.finish(desk.place(2))),
+    )
+    call = desk.finish(*[desk.place(number) for number in range(1, 7)])
+    assert len(call.keys) == 4, "one row"
+    found = await bench.ask(bench.listener, call)
+    assert found == ["OK", "OK", "GONE", "NOT_YOURS", "OK", "GONE", "GONE"]
+    room = bench.keys.room(desk.plan.audiences[0])
+    assert await bench.farm.client.zscore(room, desk.plan.group) == 9
+    assert await bench.farm.client.xlen(bench.keys.stream(desk.plan.audiences[0])) == 1
+
+
+async def test_finish_of_other_deliveries_is_another_row(bench: Bench) -> None:
+    desk = Desk(bench)
+    await desk.in_hand(3)
+    await bench.done(
+        (bench.listener, desk.hand_back((desk.place(2), 0))),
+        (bench.listener, desk.fetch()),
+    )
+    call = desk.finish(*[desk.place(number, times=1) for number in (1, 2, 3)])
+    assert await bench.ask(bench.listener, call) == ["OK", "OK", "NOT_YOURS", "OK"]
+    call = desk.finish(desk.place(1, times=1), desk.place(2, times=2), desk.place(3, times=1))
+    assert len(call.keys) == 8, "three rows"
+    assert await bench.ask(bench.listener, call) == ["OK", "GONE", "OK", "GONE"]
+
+
+async def test_finish_of_both_boards_is_two_rows(bench: Bench) -> None:
+    desk = Desk(bench, BIDIRECTIONAL)
+    await desk.asked()
+    board = bench.keys.stream(desk.plan.audiences[1])
+    await bench.farm.client.xadd(board, {"channel": "d"}, id=f"{bench.source.epoch}-2")
+    await bench.done((bench.listener, desk.fetch(1)))
+    call = desk.finish(desk.place(1, 0), desk.place(2, 1))
+    assert await bench.ask(bench.listener, call) == ["OK", "OK", "OK"]
+    assert await bench.farm.client.xpending(board, desk.plan.group) | {"consumers": 0} == {
+        "pending": 0, "min": None, "max": None, "consumers": 0,
+    }  # fmt: skip
+
+
 # hand_back -------------------------------------------------------------------------------------
 
 

@@ -201,10 +201,10 @@ def test_lists_begin_after_the_single_values(name: str) -> None:
     key_lists = sum(key.endswith("*") for key in script.keys)
     first_list = len(script.keys) - key_lists + 1
     for call in calls_of(name):
-        if call.function == "withdraw":
+        if call.function == "boards_from":
             arguments = [lua_source.written(part) for part in call.arguments]
             first_field = 1 + sum(not arg.endswith("*") for arg in script.args)
-            assert arguments[3:5] == [str(first_list), str(first_field)]
+            assert arguments[:2] == [str(first_list), str(first_field)]
     rounds = re.findall(r"\(#KEYS - (\d+)\) / (\d+) - 1 do", lua_source.text_of(name))
     for fixed, step in rounds:
         assert (int(fixed), int(step)) == (first_list - 1, key_lists)

@@ -12,7 +12,7 @@ import pytest
 
 from broker._directory import Directory
 from broker._keys import IDENTITY
-from broker._link import LinkLost
+from broker._waiting import LinkLost
 from broker.errors import (
     AliasTaken,
     ForeignLayout,

@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -29,8 +31,8 @@ def imported_names(module: ModuleType) -> set[str]:
     tree = ast.parse(inspect.getsource(module))
     return {
         alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("broker")
         for alias in node.names
     }
 
@@ -132,3 +134,16 @@ def test_every_error_is_raised_somewhere() -> None:
         and not re.search(rf"\berrors\.{name}\b", said)
     }  # fmt: skip
     assert not unused
+
+
+def test_nothing_of_redis_or_pydantic_is_imported_before_it_is_needed() -> None:
+    code = "import sys, broker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"redis", "hiredis", "pydantic", "lxml", "fakeredis"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_names_that_come_late_are_listed_and_others_refused() -> None:
+    assert set(broker.__all__) <= set(dir(broker))
+    with pytest.raises(AttributeError, match="no attribute 'Printer'"):
+        broker.Printer  # type: ignore[attr-defined]  # noqa: B018

@@ -29,11 +29,13 @@ class Post:
         self.open = asyncio.Event()
         self.is_closed = False
         self.tasks: list[asyncio.Task[None]] = []
-        self.outbox = Outbox(self.carry, self.spawn)
+        self.streams = 4
+        self.outbox = Outbox(self.carry, self.spawn, lambda: self.streams)
 
     async def carry(self, sendings: Sequence[Sending]) -> Sequence[Answer]:
         self.carried.append([each.data for each in sendings])
         await self.open.wait()
+        await asyncio.sleep(0)  # on its way
         fault = self.faults.pop(0) if self.faults else None
         if fault is not None:
             raise fault
@@ -93,6 +95,30 @@ async def test_a_call_has_its_bounds(post: Post) -> None:
     sizes = [(len(call), sum(map(len, call))) for call in post.carried]
     assert max(many for many, _ in sizes) == MOST
     assert max(size for _, size in sizes) <= MOST_BYTES
+
+
+@pytest.mark.parametrize(("streams", "most"), [(8, MOST), (64, 8), (100, 5), (10_000, 1)])
+async def test_a_call_writes_no_more_entries_than_redis_has_time_for(
+    post: Post, streams: int, most: int
+) -> None:
+    post.streams = streams
+    puts = [post.put(b"x") for _ in range(MOST + 2)]
+    await asyncio.sleep(0)
+    post.open.set()
+    assert set(await words(puts)) == {"OK"}
+    assert max(map(len, post.carried)) == most
+
+
+async def test_who_was_answered_just_now_sends_the_next_with_the_others(post: Post) -> None:
+    async def talk() -> None:
+        for _ in range(3):
+            await post.outbox.put(Sending(b"x", "", is_large=False, due=None))
+
+    post.open.set()
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as talkers:
+        for _ in range(4):
+            talkers.create_task(talk())
+    assert list(map(len, post.carried)) == [1, 4, 4, 3]
 
 
 async def test_only_what_is_alike_goes_together_and_nothing_overtakes(post: Post) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker import _waiting
-from broker._link import LinkLost
-from broker._waiting import until_answered
+from broker._waiting import LinkLost, until_answered
 from broker.errors import RedisRefused, RedisUnreachable
 
 PATIENCE = 0.3
