@@ -64,6 +64,12 @@ class Name:
 
 
 @lru_cache(maxsize=1024)
+def name_of(server: str, printer: str) -> Name:
+    """The name of two folded parts; the same ones come again and again."""
+    return Name(server, printer)
+
+
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> Name:
     """The same names come again and again."""
     if not text.startswith("\\\\"):

@@ -22,7 +22,7 @@ from broker.errors import (
     ChannelAlreadyClosed,
     ResponseTimeout,
 )
-from broker.names import Name
+from broker.names import name_of
 from broker.notification import Body, Closing, Notification, P
 from broker.results import S_OK, Result
 
@@ -57,9 +57,7 @@ class Offer(End[Notification[P]], Generic[P]):
 
     def __init__(self, registration: Listener[P], entry: Entry) -> None:
         asked, plan = entry.sent, registration.plan
-        name = plan.name
-        if asked.printer != name.printer:
-            name = Name(name.server, asked.printer)
+        name = name_of(plan.name.server, asked.printer)
         super().__init__(registration.server, asked.channel, name, plan.type)
         self.registration = registration
         self._target = asked.user
@@ -71,6 +69,8 @@ class Offer(End[Notification[P]], Generic[P]):
         self._first_fetched = False
         self._parked = False
         self._answering = asyncio.Lock()
+        self._loss: Closing | None = None
+        """That another was first, as this end was told, while its own answer is on its way."""
         self.notification: Notification[P] = self._notification(entry)
         """The initial notification; every listener sees the same bytes (R67)."""
 
@@ -129,16 +129,19 @@ class Offer(End[Notification[P]], Generic[P]):
             self._refuse_when_told()
         async with self._answering:
             self._server.dialogs[self.id, self._me] = self
+            if self.is_lost:  # perhaps to somebody whom Redis forgot
+                self._loss, self.closing, self._was_told = self.closing, None, False
             try:
                 with _trace.sending("respond", self.id, self.type, self.name):
                     answer = await self._with_body("respond", data, self._respond_call)
                 if answer.word == "OK":
                     if not self._token:
                         self._server.observer.acquisition_ended(won=True)
-                    self._token = answer.detail
-                    if self.is_lost:  # what it had lost to, Redis forgot
-                        self.closing, self._was_told = None, False
+                    self._token, self._loss = answer.detail, None
             finally:
+                loss, self._loss = self._loss, None
+                if loss is not None:
+                    self._closed(loss)
                 if not self._token and self._unsettled is None:
                     self._over()
         if answer.word == "ACQUIRED":
@@ -227,7 +230,11 @@ class Offer(End[Notification[P]], Generic[P]):
             self._lost_to(entry.text("user"))
 
     def _lost_to(self, user: str) -> None:
-        self._closed(Closing(self.id, self._release_notice(), user or None, acquired=True))
+        loss = Closing(self.id, self._release_notice(), user or None, acquired=True)
+        if self.is_answering:
+            self._loss = loss
+        else:
+            self._closed(loss)
 
     def _forgotten(self) -> None:
         super()._forgotten()

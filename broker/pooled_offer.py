@@ -130,6 +130,7 @@ class PooledOffer(Offer[P], Generic[P]):
             self._ends_turn = False
             if self.is_mine and not was_mine:
                 self.replica.acquired(self)
+            if self.is_mine != was_mine or self.is_lost:
                 await self.settle()
         self.turn = None if ends_turn else self.turn
         return result

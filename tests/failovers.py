@@ -246,7 +246,7 @@ class Outcome:
         """Whatever is not as it must be."""
         found = [*self.faults, *self.talk.faults]
         for channel, dialog in self.talk.dialogs.items():
-            found += [f"dialog {channel}: {fault}" for fault in faults(dialog)]
+            found += [f"dialog {channel}: {fault}; {dialog}" for fault in faults(dialog)]
             if self.durability == "replica" and forgotten(dialog):
                 found.append(f"dialog {channel}: forgotten although a replica had it: {dialog}")
         for channel, feed in self.talk.feeds.items():

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import pytest
 import redis.asyncio
 
-from broker import BIDIRECTIONAL, Broker, Channel, Offer
+from broker import BIDIRECTIONAL, Broker, Channel, Offer, Registration
 from broker._scripts import Arg, Call
 from broker._server import Server
 from broker.errors import (
@@ -85,6 +86,24 @@ async def two_offers(farm: Farm) -> list[Offer[Any]]:
         )
         for _ in range(2)
     ]
+
+
+@dataclass
+class Asked:
+    """A question, and who is asked: each broker a process of its own, and quiet."""
+
+    source: Broker
+    channel: Channel
+    listeners: list[Broker]
+    registrations: list[Registration[Any]]
+    offers: list[Offer[Any]]
+
+    @classmethod
+    async def of(cls, farm: Farm, listeners: int = 1) -> Self:
+        source, *asked = [await farm.broker("alice", **QUIET) for _ in range(1 + listeners)]
+        stand = [await each.register(PRINTER, TYPE, style=BIDIRECTIONAL) for each in asked]
+        channel = await farm.question(source)
+        return cls(source, channel, asked, stand, [await farm.offered(each) for each in stand])
 
 
 async def answer(offer: Offer[Any], body: bytes) -> bool:
@@ -197,10 +216,8 @@ async def test_a_question_that_its_source_asks_again_is_offered_again() -> None:
 
 async def test_an_answer_to_a_question_that_redis_forgot_ends_it_there(real_farm: Farm) -> None:
     """Where it is asked again before that is known here, it is offered again."""
-    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
-    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
-    channel = await real_farm.question(source)
-    first = await real_farm.offered(registration)
+    asked = await Asked.of(real_farm)
+    channel, (registration,), (first,) = asked.channel, asked.registrations, asked.offers
     await forget_question(real_farm, channel)
     with pytest.raises(ChannelAlreadyClosed, match="forgot"):
         await first.respond(b"yes")
@@ -226,19 +243,17 @@ async def test_an_answer_on_its_way_is_one_to_the_question_that_is_asked_again(
     real_farm: Farm,
 ) -> None:
     """Redis forgets the question meanwhile; the listener is not asked a second time."""
-    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
-    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
-    channel = await real_farm.question(source)
-    offer = await real_farm.offered(registration)
-    server = await listener.server(PRINTER)
+    asked = await Asked.of(real_farm)
+    channel, (registration,), (offer,) = asked.channel, asked.registrations, asked.offers
+    server = await asked.listeners[0].server(PRINTER)
     with held(server, "respond", before=True) as (is_held, goes_on):
         answering = asyncio.create_task(offer.respond(b"yes"))
         await is_held.wait()
         await forget_question(real_farm, channel)
-        await asyncio.gather(*(reader.looked() for reader in server.listening.readers.values()))
+        await looked(server)
         channel._op = 0
         await channel.send(b"A4?")
-        await asyncio.gather(*(reader.looked() for reader in server.listening.readers.values()))
+        await looked(server)
         goes_on.set()
         assert await answering == S_OK
     assert (await channel.response(PATIENCE)).data == b"yes"
@@ -251,11 +266,9 @@ async def test_what_an_earlier_primary_answered_late_is_asked_of_the_present_one
     real_farm: Farm,
 ) -> None:
     """A primary that was frozen takes an answer when another one has replaced it."""
-    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
-    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
-    channel = await real_farm.question(source)
-    offer = await real_farm.offered(registration)
-    server, client = await listener.server(PRINTER), real_farm.client
+    asked = await Asked.of(real_farm)
+    channel, (registration,), (offer,) = asked.channel, asked.registrations, asked.offers
+    server, client = await asked.listeners[0].server(PRINTER), real_farm.client
     forget = await remembered(real_farm)
     with held(server, "respond", before=False) as (is_held, goes_on):
         answering = asyncio.create_task(offer.respond(b"yes"))
@@ -268,14 +281,59 @@ async def test_what_an_earlier_primary_answered_late_is_asked_of_the_present_one
     assert (await channel.response(PATIENCE)).data == b"yes"
 
 
+async def test_whoever_was_told_of_an_acquisition_that_redis_forgot_may_own_the_dialog(
+    real_farm: Farm,
+) -> None:
+    """The bell of an earlier primary comes while the present one takes another's answer."""
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    server = await asked.listeners[1].server(PRINTER)
+    forget = await remembered(real_farm)
+    with held(server, "respond", before=True) as (is_held, goes_on):
+        answering = asyncio.create_task(second.respond(b"second"))
+        await is_held.wait()
+        async with deaf(await asked.source.server(PRINTER)):
+            await first.respond(b"first")
+            await looked(server)
+            await forget()
+        goes_on.set()
+        assert await answering == S_OK
+    assert (await asked.channel.response(PATIENCE)).data == b"second"
+    await asked.channel.send(b"sure?")
+    assert (await second.follow_up(PATIENCE)).data == b"sure?"
+
+
+async def test_what_is_said_to_an_owner_before_it_knows_that_it_is_one_is_heard(
+    real_farm: Farm,
+) -> None:
+    """It was told that another was first, whom Redis forgot, and answers all the same."""
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    server = await asked.listeners[1].server(PRINTER)
+    forget = await remembered(real_farm)
+    async with deaf(await asked.source.server(PRINTER)):
+        await first.respond(b"first")
+        assert await second.wait_closed(PATIENCE)
+        assert second.is_lost
+        await forget()
+    await server._renew()
+    with held(server, "respond", before=False) as (is_held, goes_on):
+        answering = asyncio.create_task(second.respond(b"second"))
+        await is_held.wait()
+        assert (await asked.channel.response(PATIENCE)).data == b"second"
+        await asked.channel.send(b"sure?")
+        await looked(server)
+        goes_on.set()
+        assert await answering == S_OK
+    assert (await second.follow_up(PATIENCE)).data == b"sure?"
+
+
 async def test_whoever_finds_another_redis_may_be_broken_off_while_all_is_confirmed(
     real_farm: Farm,
 ) -> None:
-    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
-    registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
-    await real_farm.question(source)
-    offer = await real_farm.offered(registration)
-    server = await listener.server(PRINTER)
+    asked = await Asked.of(real_farm)
+    (offer,) = asked.offers
+    server = await asked.listeners[0].server(PRINTER)
     forget = await remembered(real_farm)
     await offer.respond(b"yes")
     await forget()
@@ -288,6 +346,21 @@ async def test_whoever_finds_another_redis_may_be_broken_off_while_all_is_confir
         await is_released(offer)
 
 
+async def looked(server: Server) -> None:
+    """The process has read all that Redis has for it."""
+    readers = [server._inbox, *server.listening.readers.values()]
+    await asyncio.gather(*(reader.looked() for reader in readers if reader is not None))
+
+
+@asynccontextmanager
+async def deaf(server: Server) -> AsyncIterator[None]:
+    """No bell reaches the process meanwhile; afterwards it looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "ring", lambda *_: None)
+        yield
+    server.look()
+
+
 async def remembered(farm: Farm) -> Callable[[], Awaitable[None]]:
     """Make Redis as it is now, in a later epoch: it forgets what was done since."""
     client, meta = farm.client, keys_of(farm, PRINTER).meta
@@ -296,6 +369,8 @@ async def remembered(farm: Farm) -> Callable[[], Awaitable[None]]:
     }
 
     async def forget() -> None:
+        for name in await client.keys(f"{farm.namespace}:*"):
+            await client.delete(name)
         for name, value in before.items():
             await client.restore(name, 0, value, replace=True)
         await client.hset(meta, "run", "another")
