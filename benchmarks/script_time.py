@@ -344,7 +344,7 @@ class Trials:
         return [
             Place(pool, audience, entry[0].decode(), 1)
             for answer in answers
-            for _, _, new, _ in answer[3:]
+            for _, new, _ in answer[3:]
             for entry in new
         ]
 

@@ -114,7 +114,8 @@ class Cluster:
         for link in self._nodes.values():
             await link.close()
 
-    def _refuse_closed(self) -> None:
+    def refuse_closed(self) -> None:
+        """Raises BrokerClosed."""
         if self._is_closed:
             raise BrokerClosed("the broker is closed")
 
@@ -128,7 +129,7 @@ class Cluster:
         """The link to a node. Raises BrokerClosed."""
         link = self._nodes.get(node)
         if link is None:
-            self._refuse_closed()  # nobody would ever close a new one
+            self.refuse_closed()  # nobody would ever close a new one
             link = self._nodes[node] = Link(self.connector(node), self.settings)
         return link
 
@@ -208,7 +209,7 @@ class Cluster:
 
         Raises RedisUnreachable, or why all refuse, and BrokerClosed.
         """
-        self._refuse_closed()
+        self.refuse_closed()
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_map(), name="tympan-cluster-map")
         reading = self._reading

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 from broker._address import Node, reachable, shown_node
 from broker._bells import PUBLISH, Bells, Gap, Ring
 from broker._connect import Redirected
-from broker.errors import BrokerClosed, ClusterIncomplete, RedisError, RedisUnreachable
+from broker.errors import ClusterIncomplete, RedisError, RedisUnreachable
 from broker.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class ClusterBells:
         self._homes: dict[str, tuple[Node, str]] = {}
         """Each channel with the node where it is heard, and the command that rings it."""
         self._moving: dict[str, asyncio.Task[None]] = {}
-        self._is_closed = False
 
     async def subscribe(self, channel: str, bell: str = PUBLISH) -> None:
         """Returns once the node of the channel's slot confirmed, whichever that becomes."""
@@ -128,7 +127,6 @@ class ClusterBells:
 
     async def close(self) -> None:
         """End all subscriptions."""
-        self._is_closed = True
         moving = list(self._moving.values())
         for task in moving:
             task.cancel()
@@ -139,8 +137,7 @@ class ClusterBells:
     def _at(self, node: Node) -> Bells:
         bells = self._nodes.get(node)
         if bells is None:
-            if self._is_closed:  # nobody would ever close new ones
-                raise BrokerClosed("the broker is closed")
+            self._cluster.refuse_closed()  # nobody would ever close new ones
             bells = self._nodes[node] = Bells(
                 self._cluster.connector(node),
                 self._settings,

@@ -103,22 +103,7 @@ class Dispatcher:
         """Call back; what is to be awaited before the next one, if anything."""
         if self._callback is None:
             return None
-        method = self._callback.on_event_notify
-        try:
-            answer: object = method(None, notification)
-        except Exception:
-            log.exception("callback %r failed", method)
-            return None
-        if answer is None or not inspect.isawaitable(answer):
-            return None
-        return self._finished(method, answer)
-
-    @staticmethod
-    async def _finished(method: Callable[..., object], answer: Awaitable[object]) -> None:
-        try:
-            await answer
-        except Exception:
-            log.exception("callback %r failed", method)
+        return self._begun(self._callback.on_event_notify, None, notification)
 
     async def _dialog(self, offer: Offer[Any]) -> None:
         try:
@@ -149,12 +134,28 @@ class Dispatcher:
         if self._callback is not None:
             await self._call(self._callback.on_event_notify, end, notification)
 
-    @staticmethod
-    async def _call(method: Callable[..., object], *args: object) -> None:
-        """A callback that fails is its author's fault, and must not end the listener."""
+    async def _call(self, method: Callable[..., object], *args: object) -> None:
+        waiting = self._begun(method, *args)
+        if waiting is not None:
+            await waiting
+
+    def _begun(
+        self, method: Callable[..., object], *args: object
+    ) -> Coroutine[Any, Any, None] | None:
+        """Call it; what is to be awaited until it is done, if anything.
+
+        A callback that fails is its author's fault, and must not end the listener.
+        """
         try:
             answer = method(*args)
-            if inspect.isawaitable(answer):
-                await answer
+        except Exception:
+            log.exception("callback %r failed", method)
+            return None
+        return self._finished(method, answer) if inspect.isawaitable(answer) else None
+
+    @staticmethod
+    async def _finished(method: Callable[..., object], answer: Awaitable[object]) -> None:
+        try:
+            await answer
         except Exception:
             log.exception("callback %r failed", method)

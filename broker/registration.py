@@ -28,7 +28,7 @@ from broker.errors import (
     RegistrationEnded,
     TympanError,
 )
-from broker.names import Name
+from broker.names import Name, name_of
 from broker.notification import Notification, P
 from broker.notification_type import NOTIFICATION_RELEASE, check_style
 from broker.offer import Offer
@@ -335,9 +335,7 @@ class Registration(Generic[P]):
             self.plan.type,
             sent.body,
             sent.channel,
-            self.name
-            if sent.printer == self.name.printer
-            else Name(self.name.server, sent.printer),
+            name_of(self.name.server, sent.printer),
             None if sent.user == EVERYONE else sent.user,
             sent.at,
             self.model,

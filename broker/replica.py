@@ -34,7 +34,7 @@ from broker.errors import (
     SessionLapsed,
     TympanError,
 )
-from broker.names import Name
+from broker.names import Name, name_of
 from broker.notification import Notification, P
 from broker.pooled_offer import PooledOffer
 from broker.rights import Right, short_name
@@ -48,7 +48,6 @@ log = logging.getLogger("tympan")
 AT_ONCE = 64
 FINISHED_AT_ONCE = 256
 """A call that reads bodies takes longer for each than one that does not."""
-MOST_NAMES = 1024
 """Printers whose names are kept at hand."""
 Where = tuple[str, str, int]
 """One delivery: the stream's audience, the entry, and how often it was delivered by then."""
@@ -163,7 +162,6 @@ class Replica(Generic[P]):
         self._due: asyncio.TimerHandle | None = None
         self._finishing: list[Finishing] = []
         self._finisher: asyncio.Task[None] | None = None
-        self._names: dict[str, Name] = {}
         self._listed = ""
         """The last list of pools that is known to have had this one."""
         self.lost = 0
@@ -459,21 +457,12 @@ class Replica(Generic[P]):
             self.plan.type,
             sent.body,
             sent.channel,
-            self._name_of(sent.printer),
+            name_of(self.server.name, sent.printer),
             None if sent.user == EVERYONE else sent.user,
             sent.at,
             self.model,
             trace=sent.trace,
         )
-
-    def _name_of(self, printer: str) -> Name:
-        """Most of what comes is of the same few printers."""
-        name = self._names.get(printer)
-        if name is None:
-            if len(self._names) == MOST_NAMES:
-                self._names.clear()
-            name = self._names[printer] = Name(self.server.name, printer)
-        return name
 
     async def audit(self) -> None:
         """Compare with Redis what is in hand: an answer that was lost has left something there.

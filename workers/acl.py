@@ -317,25 +317,33 @@ KINDS = {
 """Names of KEYS that are not called as their kind is."""
 
 
+def keys_by_kind(keys: Keys, one: str, pool: str, audience: Audience) -> dict[str, str]:
+    """By kind, a key of a print server: ``one`` is the channel, session, body that has it."""
+    single = ("meta", "leases", "streams", "opened", "channels", "grants", "counts")
+    return {
+        **{kind: getattr(keys, kind) for kind in (*single, "registrations", "pools", "dead")},
+        "channel": keys.channel(one),
+        "log": keys.log(one),
+        "inbox": keys.inbox(one),
+        "held": keys.held(one),
+        "body": keys.body(one),
+        "waiting": keys.held(pool),
+        "idle": keys.idle(pool),
+        "returned": keys.returned(pool, audience),
+        "stream": keys.stream(audience),
+        "room": keys.room(audience),
+    }
+
+
 def _patterns(namespace: str, server: str) -> Mapping[str, str]:
     """By kind, what all keys of that kind look like on a print server; without one, on any."""
     keys = Keys(namespace, _SPECIAL.sub(r"\\\1", server) or "*")
     some = Audience("*", UUID(int=0), BIDIRECTIONAL, "*")
-    of_some = {"stream": keys.stream(some), "room": keys.room(some)}
-    of_some["returned"] = keys.returned(f"{POOL}*", some)
-    single = ("meta", "leases", "streams", "opened", "channels", "grants", "counts")
-    return {
-        DIRECTORY: directory(namespace),
-        **{kind: getattr(keys, kind) for kind in (*single, "registrations", "pools", "dead")},
-        **{kind: pattern.replace(some.field, "*") for kind, pattern in of_some.items()},
-        "channel": keys.channel("*"),
-        "log": keys.log("*"),
-        "inbox": keys.inbox("*"),
-        "held": keys.held(f"[^{POOL}]*"),
-        "waiting": keys.held(f"{POOL}*"),
-        "idle": keys.idle(f"{POOL}*"),
-        "body": keys.body("*"),
-    }
+    found = keys_by_kind(keys, "*", f"{POOL}*", some)
+    of_some = ("stream", "room", "returned")
+    wider = {kind: found[kind].replace(some.field, "*") for kind in of_some}
+    not_a_pool = keys.held(f"[^{POOL}]*")
+    return {**found, **wider, DIRECTORY: directory(namespace), "held": not_a_pool}
 
 
 def _widest(patterns: Iterable[str]) -> list[str]:

@@ -61,6 +61,9 @@ def anywhere_handles(notification: Notification) -> None:
 class Desk:
     """A module with workers in a folder of its own, and a namespace of its own in Redis."""
 
+    lease = 0.8
+    """Seconds; how soon others notice that a process was killed."""
+
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
         self.namespace = f"t{secrets.token_hex(4)}"
@@ -69,10 +72,12 @@ class Desk:
         self.file = folder / "desk_module.py"
         self.file.write_text(MODULE.format(server=self.place.server, type=TYPE))
         self._redis = redis
-        self.settings = (
-            *("--set", f"namespace={self.namespace}"),
-            *("--set", "lease=0.8", "--set", "resync=0.2"),
-        )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """For each command."""
+        settings = (f"namespace={self.namespace}", f"lease={self.lease}", "resync=0.2")
+        return tuple(word for setting in settings for word in ("--set", setting))
 
     async def worker(self, *words: str, target: str = "desk_module:worker") -> Process:
         """A worker that serves."""
@@ -83,7 +88,7 @@ class Desk:
     async def broker(self, user: str = "desk") -> Broker:
         """The library, in the same namespace."""
         return await Broker.connect(
-            self._redis.url, user=user, namespace=self.namespace, lease=0.8, resync=0.2
+            self._redis.url, user=user, namespace=self.namespace, lease=self.lease, resync=0.2
         ).start()
 
     async def notify(self, *texts: str) -> None:

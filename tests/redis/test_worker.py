@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -308,6 +308,17 @@ async def test_a_full_worker_leaves_the_rest_to_its_siblings(desk: Farm) -> None
             await until(lambda: _is(len(witness.outcomes), 4))
 
 
+def finishing_after(told: asyncio.Event) -> Callable[[Replica[Any]], Awaitable[None]]:
+    """Redis is told of what is done, though not before that."""
+    finish = Replica._finish
+
+    async def late(replica: Replica[Any]) -> None:
+        await told.wait()
+        await finish(replica)
+
+    return late
+
+
 async def test_the_next_one_begins_while_redis_is_told_of_the_last(
     desk: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,13 +332,7 @@ async def test_the_next_one_begins_while_redis_is_told_of_the_last(
         if notification.body == b"2":
             second.set()
 
-    finish = Replica._finish
-
-    async def late(replica: Replica[Any]) -> None:
-        await told.wait()
-        await finish(replica)
-
-    monkeypatch.setattr(Replica, "_finish", late)
+    monkeypatch.setattr(Replica, "_finish", finishing_after(told))
     async with running(desk, worker, concurrency=1) as (_, witness):
         await notify(desk, b"1", b"2")
         async with asyncio.timeout(PATIENCE):
@@ -389,13 +394,7 @@ async def test_a_worker_that_stops_waits_until_redis_heard_of_what_is_done(
     async def handle() -> None:
         handled.set()
 
-    finish = Replica._finish
-
-    async def late(replica: Replica[Any]) -> None:
-        await told.wait()
-        await finish(replica)
-
-    monkeypatch.setattr(Replica, "_finish", late)
+    monkeypatch.setattr(Replica, "_finish", finishing_after(told))
     async with running(desk, worker) as (runner, witness):
         await notify(desk, b"x")
         await handled.wait()

@@ -8,7 +8,6 @@ Redis itself is asked, command by command and key by key, without doing anything
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +16,7 @@ from broker import BIDIRECTIONAL
 from broker._address import Form
 from broker._keys import Audience, Keys, directory
 from broker._scripts import SCRIPTS, Script
-from workers.acl import RUNS, Task
+from workers.acl import GRANTS, RUNS, Task, inner, keys_by_kind, kinds_of
 
 Command = tuple[str, ...]
 
@@ -40,7 +39,6 @@ _SCRIPT = "EVALSHA"
 _NO_SHA = "0" * 40
 _ID = "doctor"
 _POOL = "~doctor.0"
-_INNER = re.compile(r"redis\.p?call\('(?P<command>[A-Z]+)'(?:, '(?P<word>[A-Z]+)')?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,31 +143,16 @@ def _keys_of(
     scripts: Iterable[Script], keys: Keys, audience: Audience, *, grants: bool
 ) -> dict[str, None]:
     """The keys that scripts are given, once each."""
-    made = {
-        "channel": keys.channel(_ID),
-        "log": keys.log(_ID),
-        "waiting": keys.held(_POOL),
-        **dict.fromkeys(("idle", "idle*"), keys.idle(_POOL)),
-        **dict.fromkeys(("returned", "returned*"), keys.returned(_POOL, audience)),
-        **dict.fromkeys(("inbox", "source_inbox", "owner_inbox"), keys.inbox(_ID)),
-        **dict.fromkeys(("held", "dialogs", "sources"), keys.held(_ID)),
-        **dict.fromkeys(("body", "asked"), keys.body(_ID)),
-        **dict.fromkeys(("stream", "stream*", "board*"), keys.stream(audience)),
-        **dict.fromkeys(("room", "room*"), keys.room(audience)),
-    }
-    found: dict[str, None] = {}
-    for script in scripts:
-        for kind in script.keys:
-            if grants or kind != "grants":
-                found[made.get(kind) or getattr(keys, kind)] = None
-    return found
+    made = keys_by_kind(keys, _ID, _POOL, audience)
+    kinds = (kind for script in scripts for kind in kinds_of(script))
+    return {made[kind]: None for kind in kinds if grants or kind != GRANTS}
 
 
 def _inner(scripts: Iterable[Script], key: str) -> dict[Command, None]:
     """The commands that scripts run, on nothing but a key that they may be given anyway."""
     found: dict[Command, None] = {}
     for script in scripts:
-        for call in _INNER.finditer(script.source):
-            words = tuple(word for word in call.groups() if word)
+        for command in sorted(inner(script) - {"PUBLISH"}):  # a bell is rung at a channel
+            words = tuple(command.split("|"))
             found[words if words == ("TIME",) else (*words, key, key, key, key)] = None
     return found
