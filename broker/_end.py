@@ -215,6 +215,7 @@ class End(ABC, Generic[N]):
         answer = await self._numbered(what, op, make, durable)
         while answer.word in ("MOVED", "POOLS"):
             if answer.word == "MOVED":
+                await self.confirm()  # another replica of its owner, or another owner than its own
                 self._moved(answer.detail)
             else:
                 await self._server.list_pools()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -38,6 +39,8 @@ LARGE = 65_536
 """Calls that carry more bytes in one argument take a lane of their own: small ones do not wait."""
 DURABLE_LANES = 16
 """Calls of one process that wait for replicas or disk at the same time."""
+ALWAYS = frozenset({"CLUSTER", "PING"})
+"""Commands that a process answers although it does nothing else now."""
 
 Command = tuple[Arg, ...]
 Reply = Any
@@ -73,6 +76,8 @@ class Lane:
         self._broken: set[asyncio.Task[None]] = set()
         """Wires that are being closed."""
         self._is_closed = False
+        self._heard = 0.0
+        """When it answered last, by the event loop's clock."""
         self.process = NOBODY
         """What it reached last."""
 
@@ -152,6 +157,7 @@ class Lane:
     def _replied(self, reply: Reply) -> None:
         if not self._pending:
             raise RedisConnectionError("a reply that nobody asked for")
+        self._heard = time.monotonic()
         future, _ = self._pending.popleft()
         if not future.done():
             future.set_result(reply)
@@ -178,7 +184,8 @@ class Lane:
         self._watch = None
         if not self._pending:
             return
-        due = self._pending[0][1]
+        # Where much is under way an answer takes its time: whoever answers others is not silent.
+        due = max(self._pending[0][1], self._heard + self._settings.reply_timeout)
         if due > loop.time():
             self._watch = loop.call_at(due, self._overdue, loop)
         else:
@@ -220,6 +227,8 @@ class Link:
         self._durable_idle: list[Lane] = []
         self._durable_room = asyncio.Semaphore(DURABLE_LANES)
         self._is_done_in_memory = settings.durability is Durability.MEMORY
+        self._refuses = False
+        """Whether it said last that it does nothing now."""
 
     @property
     def where(self) -> str:
@@ -256,7 +265,8 @@ class Link:
             await lane.connect()
         if asking:
             lane.send(ASKING)
-        return self._checked(await lane.send(command), lane, command[1:])
+        reply = await lane.send(command)
+        return self._checked(reply, lane, command[1:], serves=command[0] not in ALWAYS)
 
     async def run(self, call: Call, lead: Sequence[Arg], *, asking: bool = False) -> list[Any]:
         """Run a script: its ARGV are the run id, ``lead``, and the call's own.
@@ -382,14 +392,20 @@ class Link:
                 return answer
             self._checked(await lane.send(("SCRIPT", "LOAD", script.source)), lane, ())
 
-    def _checked(self, reply: Reply, lane: Lane, keys: Iterable[object]) -> Reply:
+    def _checked(
+        self, reply: Reply, lane: Lane, keys: Iterable[object], *, serves: bool = True
+    ) -> Reply:
+        """``serves``: whether an answer to this shows that it does what it refused before."""
         if not isinstance(reply, ResponseError):
-            _outage.ended(self.where)
+            if serves or not self._refuses:
+                self._refuses = False
+                _outage.ended(self.where)
             return reply
         if is_between_nodes(reply):
             _outage.ended(self.where)
             raise BetweenNodes
         if is_passing(reply):
+            self._refuses = True
             self._silent()
             raise RedisUnreachable(f"{self.where} does nothing now: {reply}")
         if is_read_only(reply) and not self.connector.is_fixed:

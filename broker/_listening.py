@@ -292,8 +292,11 @@ class Listening:
             found.part(why)
             self._server.spawn(self.leave(found))
 
-    async def _find_out(self, registration: str) -> None:
-        """Redis knows a registration no more; the inbox says why, before or after its bell."""
+    async def find_out(self, registration: str) -> None:
+        """Redis knows a registration no more; the inbox says why, before or after its bell.
+
+        Where it does not, Redis lost it: it begins again.
+        """
         server = self._server
         inbox = server.keys.inbox(server.session)
         reply = await server.command("XREVRANGE", inbox, "+", "-", "COUNT", BATCH)
@@ -302,7 +305,17 @@ class Listening:
             for entry in read_range(reply)
             if entry.text("event") == "ended" and entry.text("registration") == registration
         )
-        self.ended(registration, next(found, "another process ended it"))
+        why = next(found, None)
+        if why is not None:
+            self.ended(registration, why)
+            return
+        lost = self.registrations.get(registration)
+        if lost is not None:
+            log.warning("server %s: Redis lost registration %s", server.name, registration)
+            lost.lost()
+            await self.leave(lost)
+            server.register_again(lost)
+            await self.end(registration, lost.plan)
 
     async def part(
         self, registration: Registration[Any], why: str, cause: TympanError | None = None
@@ -371,8 +384,8 @@ class Listening:
                 if entry.is_release:
                     self.taken(place, registration)
 
-    async def _fate(self, channel: str) -> Entry:
-        """Why a question is no longer open, for a process that missed the bell."""
+    async def _fate(self, channel: str) -> Entry | None:
+        """Why a question is no longer open, for a process that missed the bell; None: it is."""
         server = self._server
         fields = ("state", "owner", "owner_user", "reason_body", "reason_ref", "closer")
         values = await server.command("HMGET", server.keys.channel(channel), *fields)
@@ -380,6 +393,8 @@ class Listening:
             field: value for field, value in zip(fields, values, strict=True) if value is not None
         }
         told: dict[str, bytes] = {"event": b"closed", "by": known.get("closer", b"")}
+        if known.get("state") == b"offered":
+            return None  # whoever has it can answer it, though the board lost it
         if known.get("state", b"open") == b"open":
             told = {"event": b"forgotten"}  # its source may ask again
         elif "owner" in known:
@@ -469,7 +484,7 @@ class Listening:
             number = int(float(room))
             if number < 0:
                 place.fail()
-                self._server.spawn(self._find_out(registration.id))
+                self._server.spawn(self.find_out(registration.id))
                 continue
             for accepted in place.finish(number):
                 registration.arrived(place, accepted)

@@ -32,6 +32,8 @@ class Reader(ABC):
         self.position = EntryId(0, 0)
         self.resyncs = 0
         self._rung = EntryId(0, 0)
+        self._epoch = 0
+        """Of the present primary, where it has replaced the one that was read first."""
         self._streams = streams
         self._command = command
         self._missed = missed
@@ -51,6 +53,9 @@ class Reader(ABC):
 
     def _rang(self, id_: EntryId, entry: Entry | None) -> None:
         if id_ <= self.position:
+            return
+        if id_.epoch < self._epoch:  # of a former primary: perhaps nobody else knows of it
+            self.look()
             return
         self._rung = max(self._rung, id_)
         next_in_line = id_.epoch == self.position.epoch and id_.number == self.position.number + 1
@@ -91,6 +96,10 @@ class Reader(ABC):
         self._paused -= 1
         if self._again:
             self.look()
+
+    def replaced(self, epoch: int) -> None:
+        """Another primary is the present one: only what it has counts from now on."""
+        self._epoch = epoch
 
     async def close(self) -> None:
         """Stop looking."""
@@ -153,9 +162,12 @@ class StreamReader(Reader):
 
     async def read(self) -> None:
         while not self._paused:
+            epoch = self._epoch
             reply = await self._command(
                 "XRANGE", self.key, f"({self.position}", "+", "COUNT", BATCH
             )
+            if epoch != self._epoch:
+                continue
             entries = read_range(reply)
             for found in entries:
                 whole = await self.body_of(found)
@@ -189,7 +201,7 @@ class BoardReader(Reader):
         field: str,
         streams: str,
         command: Command,
-        fate: Callable[[str], Awaitable[Entry]],
+        fate: Callable[[str], Awaitable[Entry | None]],
         missed: Missed,
     ) -> None:
         super().__init__(key, field, streams, command, missed)
@@ -228,9 +240,9 @@ class BoardReader(Reader):
             after = f"({entries[-1].id}"
         awaited = {channel for member in self.members for channel in member.open_offers()}
         for channel in known - set(open_now):
-            if channel in awaited:
-                self.take(await self._fate(channel))
-            else:
+            if channel not in awaited:
                 self._offers.pop(channel, None)
+            elif (fate := await self._fate(channel)) is not None:
+                self.take(fate)
         epoch = max(self._rung.epoch, self.position.epoch)
         self.position = max(self.position, EntryId(epoch, int(number or 0)))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from broker import _calls, _pools
-from broker._calls import NO_BODY
+from broker._calls import NO_BODY, Route
 from broker._channel_facts import boards_of, read_facts
 from broker._keys import POOL
 from broker._plan import RegistrationPlan
@@ -61,6 +61,27 @@ async def _end(server: Server, held: str, session: str) -> None:
             await _pools.end_dialog(server, channel, registration, session, "run-down")
 
 
+async def give_up_forgotten(server: Server) -> None:
+    """End anew what this process ended before, where a failover forgot that.
+
+    Redis has it as held by a session that lives, and others would wait for it.
+    """
+    session = server.session
+    async for held in _held(server, session):
+        kind, _, what = held.partition(":")
+        if what in server.beginning:
+            continue
+        if kind == "channel" and what not in server.channels:
+            await end_channel(server, what, "abandon", session)
+        elif kind == "registration" and what not in server.listening.registrations:
+            await end_registration(server, what, "unregister", session)
+        elif kind == "dialog":
+            channel, _, registration = what.partition(":")
+            # A pool's is its replicas' to see to.
+            if not registration.startswith(POOL) and (channel, registration) not in server.dialogs:
+                await _pools.end_dialog(server, channel, registration, session, "abandon")
+
+
 async def _held(server: Server, session: str) -> AsyncIterator[str]:
     cursor = b"0"
     while True:
@@ -87,13 +108,20 @@ async def end_registration(server: Server, registration: str, kind: str, holder:
     return str(reply[0])
 
 
-async def end_channel(server: Server, channel: str, kind: str, holder: str) -> str:
-    """Close a channel in the name of its source: ``run-down``, or ``abandon`` after a loss."""
+async def end_channel(
+    server: Server, channel: str, kind: str, holder: str, *, boards: Route | None = None
+) -> str:
+    """Close a channel in the name of its source: ``run-down``, or ``abandon`` after a loss.
+
+    ``boards``: where it is offered, should Redis not know that any more.
+    """
     word, listening = "MOVED", ""
     while word == "MOVED":
         facts = await read_facts(server, channel, "subject", "owner_session", "held", "op")
         listening = facts.get("owner_session", "")
         route = boards_of(server, channel, facts.get("subject"))
+        if not facts and boards is not None:
+            route = boards
         op = int(facts.get("op", "0")) + 1
         call = _calls.source_close(
             server.keys,

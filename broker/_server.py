@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import random
@@ -25,7 +26,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from broker import _calls, _pools, _rundown
+from broker import _calls, _missing, _pools, _rundown
 from broker._calls import NO_BODY, Stowed, inside
 from broker._entries import Entry, EntryId
 from broker._keys import LAYOUT, Keys, inbox_field
@@ -62,6 +63,8 @@ Reply = list[Any]
 T = TypeVar("T")
 WORK = b"work "
 """A bell at an inbox that announces no entry, but work for a pool's replica."""
+FORMER_PAUSE = 0.05
+"""Seconds until a call that reached a former primary is made again."""
 SELDOM = 5
 """Turns of looking for the dead of which a process that serves no pool takes one."""
 PASSING = (RedisError, OutcomeUnknown, SessionLapsed)
@@ -114,6 +117,8 @@ class Server:
         self.dialogs: dict[tuple[str, str], Offer[Any]] = {}
         """Offers that this process answered, or is answering: by channel and registration."""
         self.doubtful: set[str] = set()
+        self.beginning: set[str] = set()
+        """Channels and registrations of which Redis may know, and nothing else here does yet."""
         self.pools: tuple[PoolPlan, ...] = ()
         """The pools that collect here, as of :attr:`pools_listed`."""
         self.pools_listed = "0"
@@ -234,7 +239,7 @@ class Server:
 
     async def _keep_watch(self) -> None:
         """Look although no bell rang; write positions; trim."""
-        while True:
+        for turn in itertools.cycle(range(_missing.TURNS)):
             await asyncio.sleep(self.settings.resync)
             with contextlib.suppress(*PASSING):
                 await self._check()
@@ -243,6 +248,7 @@ class Server:
                 if self.doubtful:
                     await self._settle_doubts()
                     self.doubtful.clear()
+                await _missing.find(self, turn)
 
     async def _keep_sweeping(self) -> None:
         """Look for the dead now and then; often where replicas wait for what they held."""
@@ -383,6 +389,8 @@ class Server:
         self, make: Callable[[], Call], *, durable: bool = True
     ) -> tuple[Reply, bool]:
         """The same, and whether replicas or disk hold what was done, as the settings ask."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.settings.operation_timeout
         while True:
             if self._is_closing:
                 raise BrokerClosed(f"server {self.name}: the broker is closed")
@@ -390,7 +398,7 @@ class Server:
                 async with self._changing:
                     pass  # a new session or epoch is being taken up
             session, epoch = self.session, self.epoch
-            call, loop = make(), asyncio.get_running_loop()
+            call = make()
             asked = loop.time()
             try:
                 reply, held = await self._answer(call, session, epoch, durable=durable)
@@ -401,7 +409,14 @@ class Server:
             self.answered = loop.time()
             word = reply[0].decode()
             self.observer.script_ended(call.script.name, self.answered - asked, word)
-            if word == "EPOCH":
+            if word == "EPOCH" and int(reply[1]) < int(self.epoch):
+                if self.answered > due:
+                    raise RedisUnreachable(
+                        f"{self.link.where} is a former primary that has not found out, for "
+                        f"{self.settings.operation_timeout:g} s"
+                    )
+                await asyncio.sleep(FORMER_PAUSE)
+            elif word == "EPOCH":
                 await self._new_epoch(reply[1].decode())
             elif word == "LAPSED" or session != self.session:
                 await self._lapsed(session)
@@ -494,13 +509,23 @@ class Server:
             log.warning("server %s: new epoch %s, checking what is held", self.name, epoch)
             self.epoch = epoch
             self.pools_listed = ""  # what it forgot, it may count again
+            for reader in (self._inbox, *self.listening.readers.values()):
+                if reader is not None:
+                    reader.replaced(int(epoch))
             confirming = self.spawn(self._confirm_all())
         if confirming is not None:  # whoever asked may be cancelled; a lease has to be renewed
             await asyncio.wait({confirming}, timeout=self.settings.lease / 3)
 
+    async def lose(self) -> None:
+        """Redis tells this process nothing any more: what it holds is over, and begins again."""
+        await self._lapsed(self.session)
+
     async def _confirm_all(self) -> None:
         """Have everything that is held ask whether Redis knows it, until it answers."""
-        asking = [self.listening.resume]
+        asking: list[Callable[[], Awaitable[None]]] = [
+            self.listening.resume,
+            partial(_rundown.give_up_forgotten, self),
+        ]
         asking += [channel.confirm for channel in self.channels.values()]
         asking += [offer.confirm for offer in self.dialogs.values()]
         with contextlib.suppress(SessionLapsed, BrokerClosed):
@@ -535,6 +560,8 @@ class Server:
                 self.join_again(replica)
             await self._forget_inbox()
             await self._begin()
+            with contextlib.suppress(*PASSING):
+                await _missing.leave_to_others(self, session)
 
     def register_again(self, registration: Registration[Any]) -> None:
         """Try until it stands, or is refused for good."""

@@ -96,7 +96,11 @@ def _advice(mode: str, url: str) -> str:
 
 def topology_at(url: str, settings: Settings, on_ring: Ring, on_gap: Gap) -> Topology:
     """What a URL names. Raises InvalidUrl."""
-    address = Address.parse(url, settings)
+    return topology_of(Address.parse(url, settings), settings, on_ring, on_gap)
+
+
+def topology_of(address: Address, settings: Settings, on_ring: Ring, on_gap: Gap) -> Topology:
+    """What an address names."""
     match address.form:
         case Form.SENTINEL:
             return Single(Sentinel(address, settings), settings, on_ring, on_gap)

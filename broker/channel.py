@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -31,8 +32,11 @@ from broker.errors import (
     ContractViolation,
     InvalidArgument,
     MaxChannelCountExceeded,
+    OutcomeUnknown,
+    RedisError,
     RedisRefused,
     ResponseTimeout,
+    SessionLapsed,
     TympanError,
 )
 from broker.names import Name
@@ -180,10 +184,13 @@ class Channel(End[Response[Any]]):
                 limit,
             )
 
+        server.beginning.add(self.id)
         try:
             word, *_ = await server.ask_anew(call)
         except RedisRefused as error:
             raise AccessDenied(f"this credential may not open channels: {error}") from error
+        finally:
+            server.beginning.discard(self.id)
         if word == "DENIED":
             raise denied(self.opened_by, self.name, int(mask))
         if word == "LIMIT":
@@ -447,8 +454,18 @@ class Channel(End[Response[Any]]):
     def _confirm_call(self) -> Call:
         return _calls.confirm(self._server.keys, self.id, SOURCE, self._op, self._token)
 
+    def _forgotten(self) -> None:
+        super()._forgotten()
+        self._server.spawn(self._clear_away())
+
+    async def _clear_away(self) -> None:
+        with contextlib.suppress(RedisError, OutcomeUnknown, SessionLapsed):
+            await self._end_forgotten()
+
     async def _end_forgotten(self) -> None:
-        await end_channel(self._server, self.id, "abandon", self._server.session)
+        await end_channel(
+            self._server, self.id, "abandon", self._server.session, boards=self._boards
+        )
 
     def _over(self) -> None:
         self._server.channels.pop(self.id, None)

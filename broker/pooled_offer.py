@@ -128,7 +128,7 @@ class PooledOffer(Offer[P], Generic[P]):
             result = await super().respond(body)
         finally:
             self._ends_turn = False
-            if self.is_mine and not was_mine:
+            if self.is_mine and not was_mine and self.closing is None:  # its source may be quicker
                 self.replica.acquired(self)
             if self.is_mine != was_mine or self.is_lost:
                 await self.settle()

@@ -203,6 +203,7 @@ class Registration(Generic[P]):
         self._offers = {}
         self._seen = {}
         made, plan = self.id, self.plan
+        self.server.beginning.add(made)
         try:
             await self.server.listening.join(self)
         except (OutcomeUnknown, asyncio.CancelledError):
@@ -210,6 +211,7 @@ class Registration(Generic[P]):
             self.server.spawn(self.server.listening.settle_doubts())
             raise
         finally:
+            self.server.beginning.discard(made)
             if made not in self.server.listening.registrations:
                 await self.server.listening.leave(self)
 
@@ -288,6 +290,17 @@ class Registration(Generic[P]):
         self._backlog.leave_rooms()
         for offer in list(self._offers.values()):
             offer.peer_died()
+        self._new_offers.clear()
+        self._offers = {}
+
+    def lost(self) -> None:
+        """Redis lost it: it will register again. Dialogs go on, questions are offered anew."""
+        if self._state != "ended":
+            self._state = "registering"
+        self._backlog.leave_rooms()
+        for offer in list(self._offers.values()):
+            if not (offer.is_mine or offer.is_answering):
+                offer.peer_died()
         self._new_offers.clear()
         self._offers = {}
 

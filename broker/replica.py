@@ -178,6 +178,11 @@ class Replica(Generic[P]):
         return self._plan.id
 
     @property
+    def pool_plan(self) -> PoolPlan:
+        """What its pool asked for."""
+        return self._plan
+
+    @property
     def plan(self) -> RegistrationPlan:
         """What the pool listens to."""
         return self._plan.plan

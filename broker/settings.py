@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import Flag, StrEnum
 from typing import Any, Self
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from broker.errors import InvalidSettings
+from broker.errors import InvalidSettings, InvalidUrl
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 
 def default_url() -> str:
-    """``TYMPAN_URL`` where it is set, otherwise a Redis on this host's usual port."""
-    return os.environ.get("TYMPAN_URL") or DEFAULT_URL
+    """``TYMPAN_URL`` where it is set, otherwise a Redis on this host's usual port.
+
+    ``TYMPAN_USERNAME`` and ``TYMPAN_PASSWORD`` are its credential, ``TYMPAN_SENTINEL_USERNAME`` and
+    ``TYMPAN_SENTINEL_PASSWORD`` that of its Sentinels, as they are: nothing in them is escaped.
+    Raises InvalidUrl where the URL has one of its own, or no Sentinels.
+    """
+    url = os.environ.get("TYMPAN_URL") or DEFAULT_URL
+    given = {name: os.environ.get(f"TYMPAN_{name}", "") for name in CREDENTIALS}
+    return _with_credentials(url, given) if any(given.values()) else url
+
+
+CREDENTIALS = ("USERNAME", "PASSWORD", "SENTINEL_USERNAME", "SENTINEL_PASSWORD")
+
+
+def _with_credentials(url: str, given: Mapping[str, str]) -> str:
+    scheme, separator, rest = url.partition("://")
+    where, _, query = rest.partition("?")
+    before, _, host = where.rpartition("@")
+    user, _, password = before.partition(":")
+    own = ("USERNAME", user), ("PASSWORD", password)
+    twice = next((name for name, value in own if value and given[name]), None)
+    if twice is not None:
+        raise InvalidUrl(
+            f"TYMPAN_URL has a {twice.lower()} in it, and TYMPAN_{twice} is set: "
+            "leave one of them out"
+        )
+    options = {
+        name.lower(): given[name]
+        for name in CREDENTIALS
+        if name.startswith("SENTINEL_") and given[name]
+    }
+    if options and not scheme.endswith("+sentinel"):
+        raise InvalidUrl(
+            f"TYMPAN_{next(iter(options)).upper()} is set, and TYMPAN_URL names no Sentinels: "
+            "leave it out, or write redis+sentinel://host:port/name"
+        )
+    user = user or quote(given["USERNAME"], safe="")
+    password = password or quote(given["PASSWORD"], safe="")
+    credential = f"{user}{':' * bool(password)}{password}{'@' * bool(user or password)}"
+    query = "&".join(filter(None, (query, urlencode(options))))
+    return f"{scheme}{separator}{credential}{host}{'?' * bool(query)}{query}"
 
 
 class Role(Flag):

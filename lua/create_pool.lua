@@ -45,19 +45,22 @@ if tonumber(redis.call('HGET', counts, count) or 0) >= tonumber(limit) then retu
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('HLEN', streams)
+local is_lost = false -- whether the pool was there, and somebody deleted the list of pools
 for i = 0, (#KEYS - 6) / 2 - 1 do
   redis.call('XLEN', KEYS[7 + 2 * i])
   redis.call('ZCARD', KEYS[8 + 2 * i])
+  is_lost = is_lost or has_group(KEYS[7 + 2 * i], group)
 end
 entry.since = now
 redis.call('HSET', pools, id, cjson.encode(entry))
-redis.call('HINCRBY', counts, count, 1)
-redis.call('HSET', meta, 'pools', next_list(listed, epoch))
+if not is_lost then redis.call('HINCRBY', counts, count, 1) end
+-- A list that was lost begins anew: so the others on it are not taken for deleted ones.
+redis.call('HSET', meta, 'pools', is_lost and next_list('', string.format('%.0f', now)) or next_list(listed, epoch))
 for i = 0, (#KEYS - 6) / 2 - 1 do
   local stream, room, field = KEYS[7 + 2 * i], KEYS[8 + 2 * i], ARGV[12 + i]
-  local number = last_number(streams, field, floor)
+  local number = last_number(stream, streams, field, floor)
   redis.call('HSETNX', streams, field, number)
-  if not has_group(stream, group) then -- it is there where somebody deleted the list
+  if not has_group(stream, group) then
     redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
   end
   redis.call('ZADD', room, buffer == '' and 'inf' or number + buffer, group)

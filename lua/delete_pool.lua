@@ -46,12 +46,12 @@ for i = 0, (#KEYS - 7) / 3 - 1 do
 end
 redis.call('HDEL', pools, id)
 redis.call('HSET', meta, 'pools', next_list(listed, epoch))
-if redis.call('HINCRBY', counts, count, -1) == 0 then redis.call('HDEL', counts, count) end
+if redis.call('HINCRBY', counts, count, -1) <= 0 then redis.call('HDEL', counts, count) end
 for i = 0, (#KEYS - 7) / 3 - 1 do
   local stream, room, returned, field = KEYS[8 + 3 * i], KEYS[9 + 3 * i], KEYS[10 + 3 * i], ARGV[7 + i]
   local board = redis.call('ZSCORE', room, group) == 'inf'
   redis.call('ZREM', room, group)
-  redis.call('XGROUP', 'DESTROY', stream, group)
+  if redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, group) end
   redis.call('DEL', returned)
   redis.call('HDEL', streams, field .. ' denied', field .. ' again ' .. id)
   if not board or redis.call('XLEN', stream) == 0 then

@@ -73,7 +73,7 @@ for i = 0, (#KEYS - 8) / 2 - 1 do
   local again = field .. ' again ' .. id -- number of the last entry that a group which is lost may have had
   if not has_group(stream, group) then -- it begins anew: what is not finished still lies in the stream
     redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
-    redis.call('HSET', streams, again, last_number(streams, field, floor))
+    redis.call('HSET', streams, again, last_number(stream, streams, field, floor))
   end
   local back, new, doubtful = {}, {}, 0
   for _, one in ipairs(redis.call('ZRANGEBYSCORE', returned, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)) do

@@ -58,7 +58,7 @@ end
 local answer = { 'OK', known and 1 or 0 }
 for i = 0, (#KEYS - 7) / 2 - 1 do
   local stream, room, field = KEYS[8 + 2 * i], KEYS[9 + 2 * i], ARGV[12 + i]
-  local number = last_number(streams, field, floor)
+  local number = last_number(stream, streams, field, floor)
   if not known then
     redis.call('HSETNX', streams, field, number)
     redis.call('XGROUP', 'CREATE', stream, group, buffer == '' and '0' or entry_id(epoch, number), 'MKSTREAM')

@@ -36,7 +36,7 @@ local refusal, now, bell, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
 if not is_there(dead, letter) then return { 'GONE' } end
 if redis.call('HEXISTS', pools, pool) == 0 then return { 'NO_POOL' } end
-local space, number = redis.call('ZSCORE', room, group), last_number(streams, field, floor)
+local space, number = redis.call('ZSCORE', room, group), last_number(stream, streams, field, floor)
 if not space then return { 'NO_POOL' } end
 local is_board = space == 'inf'
 if is_board and not is_there(stream, entry) then return { 'OVER' } end

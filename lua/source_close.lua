@@ -45,7 +45,12 @@ local state, source, style, last, answer, owner, owner_session, closer, offers, 
   unpack(redis.call('HMGET', channel, 'state', 'session', 'style', 'op', 'word', 'owner', 'owner_session', 'closer',
     'offers', 'dropped'))
 if kind == 'run-down' and not is_dead(leases, holder) then return { 'NOT_YOURS' } end
-if not state and kind == 'run-down' then redis.call('SREM', held, 'channel:' .. id) end
+if not state and (kind == 'run-down' or holder == session) then
+  redis.call('SREM', held, 'channel:' .. id)
+  redis.call('HDEL', channels, id)
+  redis.call('PEXPIRE', log, keep)
+  unlist(bell, meta, streams, boards_from(11, 13, streams, floor), epoch, floor, id)
+end
 if not state then return { 'GONE' } end
 if source ~= holder then return { 'NOT_YOURS' } end
 if kind ~= 'run-down' and holder ~= session then return { 'NOT_YOURS' } end

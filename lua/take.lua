@@ -44,11 +44,11 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
   local now = redis.call('ZSCORE', room, group)
   if now then
     if tonumber(now) == tonumber(known) and tonumber(taken) > 0 then
-      now = math.max(now, last_number(streams, field, floor)) + taken
+      now = math.max(now, last_number(stream, streams, field, floor)) + taken
       redis.call('ZADD', room, 'XX', now, group)
     end
-    -- Made anew where its process stands: so a group that somebody destroyed comes back.
-    redis.call('XGROUP', 'DESTROY', stream, group)
+    -- Made anew where its process stands: so a group that somebody destroyed comes back, and its stream.
+    if redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, group) end
     redis.call('XGROUP', 'CREATE', stream, group, received, 'MKSTREAM')
   end
   answer[#answer + 1] = tostring(now or -1)

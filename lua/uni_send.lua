@@ -60,7 +60,7 @@ for i = 0, most do
   local here, number, tight = redis.call('ZCARD', room), 0, false
   if here > 0 then
     redis.call('XLEN', stream) -- raises WRONGTYPE for somebody else's key before anything is written
-    number = last_number(streams, field, floor)
+    number = last_number(stream, streams, field, floor)
     tight = redis.call('ZCOUNT', room, '-inf', number + #bodies - 1) > 0
   end
   if pool ~= '' then redis.call('ZCARD', idle) end

@@ -36,9 +36,15 @@ if refusal then return refusal end
 local record = redis.call('HGET', registrations, id)
 if kind == 'run-down' and not is_dead(leases, holder) then return { 'NOT_YOURS' } end
 if not record and kind == 'run-down' then redis.call('SREM', held, 'registration:' .. id) end
-if not record then return { 'GONE' } end
-if cjson.decode(record).session ~= holder then return { 'NOT_YOURS' } end
+if not record and kind ~= 'unregister' then return { 'GONE' } end
+if record and cjson.decode(record).session ~= holder then return { 'NOT_YOURS' } end
 if kind == 'unregister' and holder ~= session then return { 'NOT_YOURS' } end
+local stands = record -- or, where somebody deleted that, its place in a room
+for i = 0, (#KEYS - 7) / 2 - 1 do stands = stands or redis.call('ZSCORE', KEYS[9 + 2 * i], group) end
+if not stands then
+  redis.call('SREM', held, 'registration:' .. id)
+  return { 'GONE' }
+end
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('XLEN', inbox)
@@ -51,16 +57,17 @@ for i = 0, (#KEYS - 7) / 2 - 1 do
 end
 redis.call('HDEL', registrations, id)
 redis.call('SREM', held, 'registration:' .. id)
-if redis.call('HINCRBY', counts, count, -1) == 0 then redis.call('HDEL', counts, count) end
 for i = 0, (#KEYS - 7) / 2 - 1 do
   local stream, room, field = KEYS[8 + 2 * i], KEYS[9 + 2 * i], ARGV[10 + i]
-  local board = redis.call('ZSCORE', room, group) == 'inf'
+  local score = redis.call('ZSCORE', room, group) or 'inf' -- of a board, or nothing of it is left
   redis.call('ZREM', room, group)
-  redis.call('XGROUP', 'DESTROY', stream, group)
-  if not board or redis.call('XLEN', stream) == 0 then
+  if redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, group) end
+  if score ~= 'inf' or redis.call('XLEN', stream) == 0 then
     floor = retire(meta, stream, room, streams, field, floor)
   end
 end
+if redis.call('HINCRBY', counts, count, -1) <= 0 then redis.call('HDEL', counts, count) end
 local why = kind == 'revoke' and 'right revoked' or kind == 'delete' and 'printer deleted'
+if not record then return { 'GONE' } end -- nothing was left, or somebody deleted the record
 if why then tell(bell, inbox, streams, inbox_field, epoch, { 'event', 'ended', 'registration', id, 'why', why }) end
 return { 'OK' }

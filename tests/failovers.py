@@ -9,7 +9,8 @@ server is struck. Two farms live there at the same time: one takes the word of t
 - frozen, and thawed when another one is the primary: it takes itself for one a little longer,
 - killed.
 
-From what the two ends of each channel saw, and what Redis knows in the end, it follows that
+From what the two ends of each channel saw, and what Redis knows in the end, it follows
+(:mod:`workers.proof.invariants`) that
 
 - no dialog has two owners: no source hears two registrations, and nobody hears anything twice or
   out of order;
@@ -46,16 +47,10 @@ from tests.conformance.actors import eventually
 from tests.farm import PERMANENT, SERVER
 from tests.sentinels import Sentinels
 from tests.servers import RedisServer
-from tests.talkers import LEFT, SETTINGS, Talk, Weather
-from tests.verdicts import (
-    faults,
-    feed_faults,
-    feed_forgotten,
-    forgotten,
-    missed,
-    safe,
-    unheard,
-)
+from workers.proof.history import LEFT, safe
+from workers.proof.invariants import violations
+from workers.proof.losses import feed_forgotten, forgotten, missed, unheard
+from workers.proof.talk import SETTINGS, Talk, Weather
 
 DURABILITIES = ("memory", "replica")
 MANNERS = ("killed ahead", "frozen", "killed")
@@ -244,15 +239,15 @@ class Outcome:
     @property
     def violations(self) -> list[str]:
         """Whatever is not as it must be."""
-        found = [*self.faults, *self.talk.faults]
-        for channel, dialog in self.talk.dialogs.items():
-            found += [f"dialog {channel}: {fault}; {dialog}" for fault in faults(dialog)]
-            if self.durability == "replica" and forgotten(dialog):
-                found.append(f"dialog {channel}: forgotten although a replica had it: {dialog}")
-        for channel, feed in self.talk.feeds.items():
-            found += [f"feed {channel}: {f}" for f in feed_faults(feed, self.talk.listeners)]
-            if self.durability == "replica" and feed_forgotten(feed):
-                found.append(f"feed {channel}: forgotten although a replica had it: {feed}")
+        history = self.talk.history
+        found = [*self.faults, *map(str, violations(history))]
+        if self.durability == "replica":
+            for channel, dialog in history.dialogs.items():
+                if forgotten(dialog):
+                    found.append(f"dialog {channel}: forgotten although a replica had it: {dialog}")
+            for channel, feed in history.feeds.items():
+                if feed_forgotten(feed):
+                    found.append(f"feed {channel}: forgotten although a replica had it: {feed}")
         return [f"{self.ground}, {self.durability}: {fault}" for fault in found]
 
     @property
@@ -294,6 +289,7 @@ async def play(ground: Ground, failovers: int, seed: int) -> list[Outcome]:
     outcomes = []
     for durability in DURABILITIES:
         talk = Talk(namespace + durability, ground.url, durability, weather, seed)
+        talk.history.may_forget = True  # what a replica had is counted beside it
         outcomes.append(Outcome(ground.name, durability, failovers, talk))
     async with contextlib.AsyncExitStack() as stack:
         for outcome in outcomes:
@@ -394,11 +390,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with GROUNDS[name]() as ground:
             outcomes += asyncio.run(play(ground, given.failovers, seed))
     print(table(outcomes))
-    violations = [fault for outcome in outcomes for fault in outcome.violations]
-    for fault in violations[:50]:
+    found = [fault for outcome in outcomes for fault in outcome.violations]
+    for fault in found[:50]:
         print(fault)
-    print(f"seed {seed}: {len(violations)} violations")
-    return 1 if violations else 0
+    print(f"seed {seed}: {len(found)} violations")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from broker.memory import MemoryRedis
 from tests.cluster import RedisCluster
 from tests.servers import RedisServer
 from workers.embedded import HOST
+from workers.proof import invariants
 
 TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01")
 OTHER_TYPE = UUID("5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a02")
@@ -28,7 +29,7 @@ OTHER_SERVER = r"\\print03"
 PRINTER_OF_OTHER_SERVER = r"\\print03\laser-3"
 PATIENCE = 10.0
 """Seconds that a test waits for what must come."""
-PERMANENT = ("meta", "opened", "grants", "dead", "servers")
+PERMANENT = invariants.PERMANENT
 """Last parts of keys that may stay when nobody holds anything."""
 
 

@@ -8,14 +8,20 @@ import random
 import socket
 import struct
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from workers.embedded import HOST, free_port
 
 _CHUNK = 65_536
 _BACKLOG = 128
+_ON_ITS_WAY = 64
+"""Chunks of one direction that are received and not yet delivered."""
 # Closing with a linger time of nought sends a reset and forgets whatever was not delivered.
 _RESET = struct.pack("ii", 1, 0)
+
+Way = Literal["requests", "replies"]
+"""A direction: to the server, or from it."""
+_WAYS: tuple[Way, Way] = ("requests", "replies")
 
 
 class Proxy:
@@ -34,12 +40,17 @@ class Proxy:
         self._port: int | None = None
         self._listener: socket.socket | None = None
         self._links: set[_Link] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing: dict[Way, asyncio.Event] = {way: asyncio.Event() for way in _WAYS}
+        self.stall(on=False)
+        self._delay, self._jitter = 0.0, 0.0
+        self._bandwidth: float | None = None
+        self._free: dict[Way, float] = dict.fromkeys(_WAYS, 0.0)
+        """When, by the event loop's clock, the last byte that was let in has passed."""
         self._drop_probability = 0.0
         self._rng = random.Random()
         self._dropped = 0
         self._marker: bytes | None = None
+        self._spared: int | None = None
 
     @property
     def target(self) -> tuple[str, int]:
@@ -95,15 +106,49 @@ class Proxy:
         elif self._listener is None:
             self._listen()
 
-    def stall(self, on: bool) -> None:
-        """Hold back all bytes in both directions, or let them go on; nothing is lost.
+    def stall(self, on: bool, only: Way | None = None) -> None:
+        """Hold back all bytes, or let them go on; nothing is lost.
 
         Connections are taken meanwhile, and the end of one is held back like its bytes.
+
+        Args:
+            on: whether to hold them back.
+            only: the one direction that is meant: its connections are half open then.
         """
-        if on:
-            self._flowing.clear()
-        else:
-            self._flowing.set()
+        for way in _WAYS if only is None else (only,):
+            if on:
+                self._flowing[way].clear()
+            else:
+                self._flowing[way].set()
+
+    def silence(self) -> int:
+        """Have the connections of now carry nothing any more, and tell no side of its end.
+
+        New ones are not concerned; return how many there were.
+        """
+        for link in self._links:
+            link.is_silent = True
+        return len(self._links)
+
+    def delay(self, seconds: float, jitter: float = 0.0, rng: random.Random | None = None) -> None:
+        """Deliver each chunk later, in its order; a round trip takes twice as long.
+
+        Args:
+            seconds: for each direction; 0 for none.
+            jitter: up to so many seconds more, drawn for each chunk.
+            rng: source of the draws, for runs that repeat; None keeps the last one.
+        """
+        self._delay, self._jitter = seconds, jitter
+        self._rng = self._rng if rng is None else rng
+
+    def narrow(self, bandwidth: float | None) -> None:
+        """Let so many bytes a second pass in each direction, all connections together.
+
+        Args:
+            bandwidth: bytes a second; None for as many as come.
+        """
+        self._bandwidth = bandwidth
+        self._free = dict.fromkeys(_WAYS, 0.0)
 
     def drop_replies(self, probability: float, rng: random.Random | None = None) -> None:
         """Swallow replies: the command was executed, but its answer is lost with the connection.
@@ -120,6 +165,16 @@ class Proxy:
         self._drop_probability = probability
         if rng is not None:
             self._rng = rng
+
+    def lose_reply(self, number: int | None) -> None:
+        """Swallow, once, the reply that comes after so many others from now on.
+
+        What a server says unasked, to subscribers, is no reply.
+
+        Args:
+            number: how many come through before, on whatever connection; None for no loss.
+        """
+        self._spared = number
 
     def lose_reply_to(self, marker: bytes) -> None:
         """Swallow, once, the reply to the next command that holds these bytes.
@@ -207,21 +262,65 @@ class Proxy:
         Raises:
             OSError: a side broke off, or a reply was swallowed.
         """
-        loop = asyncio.get_running_loop()
         source, sink = (link.server, link.client) if replies else (link.client, link.server)
-        while chunk := await loop.sock_recv(source, _CHUNK):
-            await self._flowing.wait()
-            if not replies and self._marker is not None and self._marker in chunk:
-                self._marker, link.loses = None, True
-            if replies and link.loses:
-                self._dropped += 1
-                raise ConnectionAbortedError("reply swallowed")
-            # Nothing is drawn while the fault is off, so that seeded runs repeat.
-            if replies and self._drop_probability and self._rng.random() < self._drop_probability:
-                self._dropped += 1
-                raise ConnectionAbortedError("reply swallowed")
-            await loop.sock_sendall(sink, chunk)
-        await self._flowing.wait()
+        way = _WAYS[replies]
+        arriving: asyncio.Queue[tuple[float, bytes | OSError]] = asyncio.Queue(_ON_ITS_WAY)
+        receiving = asyncio.create_task(self._receive(source, arriving))
+        try:
+            while chunk := await self._passed(link, way, *await arriving.get()):
+                if not replies and self._marker is not None and self._marker in chunk:
+                    self._marker, link.loses = None, True
+                is_reply, link.owes = replies and link.owes, not replies
+                if replies and (link.loses or self._is_dropped(is_reply=is_reply)):
+                    self._dropped += 1
+                    raise ConnectionAbortedError("reply swallowed")
+                await asyncio.get_running_loop().sock_sendall(sink, chunk)
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
+
+    async def _receive(
+        self, source: socket.socket, arriving: asyncio.Queue[tuple[float, bytes | OSError]]
+    ) -> None:
+        """Read one direction; each chunk with the time when it is due at the other side.
+
+        The last one is empty, or says how the side broke off.
+        """
+        loop = asyncio.get_running_loop()
+        chunk: bytes | OSError = b"first"
+        while isinstance(chunk, bytes) and chunk:
+            try:
+                chunk = await loop.sock_recv(source, _CHUNK)
+            except OSError as error:
+                chunk = error
+            late = self._rng.uniform(0, self._jitter) if self._jitter else 0.0
+            await arriving.put((loop.time() + self._delay + late, chunk))
+
+    async def _passed(self, link: _Link, way: Way, due: float, chunk: bytes | OSError) -> bytes:
+        """Return a chunk when it may be delivered.
+
+        Raises:
+            OSError: the side broke off.
+        """
+        loop = asyncio.get_running_loop()
+        if isinstance(chunk, bytes):
+            if self._bandwidth is not None:
+                due = self._free[way] = max(due, self._free[way]) + len(chunk) / self._bandwidth
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            await self._flowing[way].wait()
+        if link.is_silent:
+            await loop.create_future()
+        if isinstance(chunk, OSError):
+            raise chunk
+        return chunk
+
+    def _is_dropped(self, *, is_reply: bool) -> bool:
+        if is_reply and self._spared is not None:
+            self._spared = self._spared - 1 if self._spared else None
+            if self._spared is None:
+                return True
+        # Nothing is drawn while the fault is off, so that seeded runs repeat.
+        return bool(self._drop_probability) and self._rng.random() < self._drop_probability
 
 
 class _Link:
@@ -233,6 +332,9 @@ class _Link:
         self.tasks: list[asyncio.Task[None]] = []
         self.orderly = False
         self.loses = False
+        self.is_silent = False
+        self.owes = False
+        """Whether the client said something since the server did."""
         for end in (self.client, self.server):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

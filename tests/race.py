@@ -2,12 +2,13 @@
 
 ``python -m tests.race`` plays 1,000 dialogs of 64 responders, spread over four processes, on a
 redis-server of its own; once on good connections, and once where every tenth reply is lost after
-the command was executed. In each dialog nobody responds before all hold the question. Then
+the command was executed. In each dialog nobody responds before all hold the question. What the
+clients saw, and what Redis counted, is judged by :mod:`workers.proof.invariants`:
 
 - exactly one response is accepted, and every other responder is told CHANNEL_ACQUIRED, by whom;
 - the source hears that one response, once;
 - every handle's implicit reference is dropped once: the losers' when they let go, the winner's and
-  the source's by the close. Redis counts them.
+  the source's by the close.
 
 It prints what it saw, and ends with status 1 where anything else happened, naming the dialog.
 """
@@ -16,30 +17,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
+import contextlib
+import random
 import secrets
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-import redis.asyncio
-
-from broker._keys import Keys
-from broker.names import Name
-from tests.farm import PRINTER
-from tests.racers import Dialog, Part
+from broker import Settings
+from tests.proxy import Proxy
 from tests.servers import RedisServer
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-LINE = 64 * 1024 * 1024
-"""Bytes of the longest report."""
-TOGETHER = 4
-"""Dialogs in flight."""
+from workers.embedded import HOST
+from workers.proof import race
+from workers.proof.ground import Ground
+from workers.proof.history import History, hands_of
+from workers.proof.invariants import violations
+from workers.proof.party import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -58,29 +54,11 @@ class Race:
 
 
 @dataclass
-class Seen:
-    """One dialog: what all processes saw of it, and what Redis holds."""
-
-    processes: Dialog = field(default_factory=Dialog)
-    owner: str = ""
-    """User who owns it in Redis."""
-    state: str = ""
-    drops: int = 0
-    handles_dropped: int = 0
-    responses_logged: int = 0
-
-    def add(self, dialog: Mapping[str, list[str]]) -> None:
-        """What one more process saw."""
-        for name, found in dialog.items():
-            getattr(self.processes, name).extend(found)
-
-
-@dataclass
 class Outcome:
     """One race, run."""
 
     race: Race
-    dialogs: dict[str, Seen]
+    history: History
     seconds: float
     lost: int
     """Replies that the proxies swallowed."""
@@ -88,28 +66,42 @@ class Outcome:
     @property
     def violations(self) -> list[str]:
         """Whatever is not as it must be."""
-        found = [
-            f"dialog {channel}: {fault}"
-            for channel, seen in self.dialogs.items()
-            for fault in faults(seen, self.race.responders)
-        ]
-        if len(self.dialogs) != self.race.dialogs:
-            found.append(f"{len(self.dialogs)} dialogs instead of {self.race.dialogs}")
+        found = [str(one) for one in violations(self.history)]
+        for channel, dialog in self.history.dialogs.items():
+            if dialog.known is None or dialog.known.state != "closed":
+                found.append(f"dialog {channel}: Redis says that it is {dialog.known}")
+        if len(self.history.dialogs) != self.race.dialogs:
+            found.append(f"{len(self.history.dialogs)} dialogs instead of {self.race.dialogs}")
         return found
+
+    @property
+    def winners(self) -> int:
+        """Responses that were accepted."""
+        return sum(len(hand.responses) for _, _, _, hand in hands_of(self.history))
+
+    @property
+    def losers_told(self) -> int:
+        """Responders that were told by whom they lost."""
+        return sum(hand.end == "lost" for _, _, _, hand in hands_of(self.history))
+
+    @property
+    def drops(self) -> int:
+        """References that Redis counted as dropped."""
+        return sum(each.known.drops for each in self.history.dialogs.values() if each.known)
 
     @property
     def row(self) -> tuple[str, ...]:
         """For the table."""
-        seen = self.dialogs.values()
+        dialogs = len(self.history.dialogs)
         return (
             self.race.name,
-            f"{len(self.dialogs):,}",
+            f"{dialogs:,}",
             f"{self.race.responders} in {self.race.processes}",
             f"{self.seconds:.1f}",
-            f"{len(self.dialogs) / self.seconds:.1f}",
-            f"{sum(len(dialog.processes.winners) for dialog in seen):,}",
-            f"{sum(len(dialog.processes.told) for dialog in seen):,}",
-            f"{sum(dialog.drops for dialog in seen):,}",
+            f"{dialogs / self.seconds:.1f}",
+            f"{self.winners:,}",
+            f"{self.losers_told:,}",
+            f"{self.drops:,}",
             f"{self.lost:,}",
         )
 
@@ -120,110 +112,33 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def faults(seen: Seen, responders: int) -> Iterator[str]:
-    """What is wrong with one dialog; nothing, as a rule."""
-    dialog = seen.processes
-    yield from dialog.faults
-    if len(dialog.winners) != 1:
-        yield f"{len(dialog.winners)} winners: {dialog.winners}"
-    if dialog.responses != dialog.winners:
-        yield f"the source heard {dialog.responses}, the winner is {dialog.winners}"
-    if [seen.owner] != dialog.winners:
-        yield f"Redis says that {seen.owner!r} owns it, the winner is {dialog.winners}"
-    if len(dialog.told) != responders - 1:
-        yield f"{len(dialog.told)} of {responders - 1} losers were told CHANNEL_ACQUIRED"
-    if set(dialog.told) - set(dialog.winners):
-        yield f"losers were told that {sorted(set(dialog.told))} won, not {dialog.winners}"
-    if len(dialog.closed) != 1 or not dialog.closed[0].startswith("answered "):
-        yield f"the winner was told the reasons {dialog.closed}"
-    if seen.state != "closed":
-        yield f"its state is {seen.state!r}"
-    if seen.responses_logged != 1:
-        yield f"{seen.responses_logged} responses in its log"
-    if seen.drops != responders + 1:
-        yield f"{seen.drops} references dropped instead of {responders + 1}"
-    if seen.handles_dropped != responders + 1:
-        yield f"{seen.handles_dropped} handles dropped instead of {responders + 1}"
-
-
-async def run(race: Race, url: str) -> Outcome:
+async def run(form: Race, url: str) -> Outcome:
     """Run one form on the Redis at ``url``."""
     namespace = f"race{secrets.token_hex(4)}"
-    processes: list[Process] = []
-    try:
-        shares = [race.responders * i // race.processes for i in range(race.processes + 1)]
-        for i in range(race.processes):
-            part = Part(
-                "responders", url, namespace, i, race.dialogs, shares[i], shares[i + 1],
-                race.processes, TOGETHER, race.drop, race.seed,
-            )  # fmt: skip
-            processes.append(await begin(part))
-        part = Part(
-            "sources", url, namespace, race.processes, race.dialogs, 0, 0, race.processes, TOGETHER,
-            race.drop, race.seed,
-        )  # fmt: skip
-        processes.append(await begin(part))
-        for process in processes:
-            await line_of(process)
+    settings: dict[str, Any] = {
+        "lease": 60.0,
+        "resync": 0.5 if form.drop else 5.0,
+        "operation_timeout": PATIENCE,
+    }
+    made = race.Race(form.dialogs, form.responders, form.processes, form.seed, settings)
+    turns: list[float] = []
+    async with contextlib.AsyncExitStack() as stack:
+        proxies = [
+            await stack.enter_async_context(Proxy(HOST, urlsplit(url).port or 0))
+            for _ in range(form.processes + 1 if form.drop else 0)
+        ]
 
-        *responders, sources = processes
-        start = time.monotonic()
-        go_on(sources)
-        reports = [await line_of(sources)]
-        seconds = time.monotonic() - start
-        for process in responders:
-            go_on(process)
-        reports += [await line_of(process) for process in responders]
-        for process in processes:
-            await process.wait()
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    dialogs: dict[str, Seen] = {}
-    for report in reports:
-        for channel, dialog in report["dialogs"].items():
-            dialogs.setdefault(channel, Seen()).add(dialog)
-    await look(url, namespace, dialogs)
-    return Outcome(race, dialogs, seconds, sum(report["lost"] for report in reports))
+        def weather(is_bad: bool) -> None:
+            turns.append(time.monotonic())
+            for number, proxy in enumerate(proxies):
+                chance = random.Random(f"{form.seed}:proxy:{number}")
+                proxy.drop_replies(form.drop if is_bad else 0.0, chance)
 
-
-async def look(url: str, namespace: str, dialogs: dict[str, Seen]) -> None:
-    """What Redis holds of each dialog."""
-    keys = Keys(namespace, Name.parse(PRINTER).server)
-    async with redis.asyncio.Redis.from_url(url, decode_responses=True, protocol=2) as client:
-        for channel, seen in dialogs.items():
-            facts: dict[Any, Any] = await client.hgetall(keys.channel(channel))
-            seen.state, seen.owner = facts.get("state", "gone"), facts.get("owner_user", "")
-            seen.drops = int(facts.get("drops", 0))
-            seen.handles_dropped = sum(name.partition(":")[0] == "dropped" for name in facts)
-            log: Any = await client.xrange(keys.log(channel))
-            seen.responses_logged = sum(entry["event"] == "response" for _, entry in log)
-
-
-async def begin(part: Part) -> Process:
-    """Start one process of the race."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.racers", json.dumps(asdict(part)),
-        stdin=PIPE, stdout=PIPE, limit=LINE, cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-    )  # fmt: skip
-
-
-async def line_of(process: Process) -> Any:
-    """What a process says next; raises RuntimeError where it ended instead."""
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"a process of the race ended with status {await process.wait()}")
-    return json.loads(line)
-
-
-def go_on(process: Process) -> None:
-    """Let a process go on."""
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
+        urls = [proxy.url for proxy in proxies] or [url] * (form.processes + 1)
+        history = await race.run(made, urls, namespace, weather=weather)
+    async with Ground(url, Settings.of(namespace=namespace)) as ground:
+        await ground.look(history)
+    return Outcome(form, history, turns[-1] - turns[0], sum(proxy.dropped for proxy in proxies))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -266,15 +181,15 @@ def parse(arguments: Sequence[str] | None) -> list[Race]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the races; the exit status."""
     outcomes = []
-    for race in parse(arguments):
+    for form in parse(arguments):
         with RedisServer() as server:
-            outcomes.append(asyncio.run(run(race, server.url)))
+            outcomes.append(asyncio.run(run(form, server.url)))
     print(table(outcomes))
-    violations = [fault for outcome in outcomes for fault in outcome.violations]
-    for fault in violations[:50]:
+    found = [fault for outcome in outcomes for fault in outcome.violations]
+    for fault in found[:50]:
         print(fault)
-    print(f"seed {outcomes[0].race.seed}: {len(violations)} violations")
-    return 1 if violations else 0
+    print(f"seed {outcomes[0].race.seed}: {len(found)} violations")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

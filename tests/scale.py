@@ -319,15 +319,40 @@ def _faults(row: dict[str, Any]) -> list[str]:
 # Kills and rolling restarts ----------------------------------------------------------------------
 
 
-async def kills(
-    count: int, many: int, times: int, seed: int, lease: float = 10.0, within: float = 15.0
-) -> list[str]:
-    """Kill -9 at random, and another one in its place."""
+@dataclass(frozen=True)
+class Killed:
+    """What became of the notifications while replicas were killed."""
+
+    replicas: int
+    count: int
+    times: int
+    missing: int
+    twice: int
+    unmarked: int
+    late: Sequence[float]
+    """See :func:`recoveries`."""
+    left: int
+    """What the pool had not finished in the end."""
+
+    @property
+    def faults(self) -> list[str]:
+        found = [f"kills: {self.missing} notifications are missing"] if self.missing else []
+        found += [f"kills: {self.unmarked} handled again without a mark"] if self.unmarked else []
+        return found + ([f"kills: {self.left} are left in hand"] if self.left else [])
+
+
+async def kill(
+    count: int, many: int, times: int, seed: int, lease: float, seconds: float = 0.25
+) -> Killed:
+    """Kill -9 at random, and another one in its place.
+
+    ``seconds``: how long each handler awaits; long enough for the last kill to be under load, too.
+    """
     chance = random.Random(seed)
     with RedisServer() as server:
         settings = (f"lease={lease}",)
         async with (
-            replicas(server.url, seconds=0.02, settings=settings) as pool,
+            replicas(server.url, seconds=seconds, settings=settings) as pool,
             Broker.connect(server.url, user="scale", lease=lease) as source,
         ):
             channels = [await source.open_channel(SERVER, TYPE) for _ in range(CHANNELS)]
@@ -346,24 +371,31 @@ async def kills(
             await pool.stop()
             notes, late = pool.read(), recoveries(pool, killed)
             facts = await source.pools.on_server(SERVER)
+    return Killed(
+        many, count, times,
+        missing=count - len({note.number for note in notes}),
+        twice=twice(notes),
+        unmarked=unmarked(notes),
+        late=late,
+        left=sum(each.backlog for each in facts),
+    )  # fmt: skip
+
+
+async def kills(
+    count: int, many: int, times: int, seed: int, lease: float = 10.0, within: float = 15.0
+) -> list[str]:
+    """Kill, print what became of the notifications, and say what is wrong."""
+    killed = await kill(count, many, times, seed, lease)
+    last = max(killed.late, default=0)
     print(
         f"{many} replicas, {count:,} notifications, {times} times kill -9: "
-        f"{count - len({note.number for note in notes})} missing, {twice(notes)} handled twice, "
-        f"{unmarked(notes)} of them unmarked, {len(late)} redelivered, "
-        f"the last {max(late, default=0):.1f} s after the kill (bound {within:g} s), "
-        f"{sum(each.backlog for each in facts)} left",
+        f"{killed.missing} missing, {killed.twice} handled twice, "
+        f"{killed.unmarked} of them unmarked, {len(killed.late)} redelivered, "
+        f"the last {last:.1f} s after the kill (bound {within:g} s), "
+        f"{killed.left} left",
         flush=True,
     )
-    faults = []
-    if len({note.number for note in notes}) != count:
-        faults.append("kills: notifications are missing")
-    if unmarked(notes):
-        faults.append("kills: handled again without a mark")
-    if max(late, default=0) > within:
-        faults.append(f"kills: recovery took {max(late):.1f} s")
-    if any(each.backlog for each in facts):
-        faults.append("kills: something is left in hand")
-    return faults
+    return killed.faults + ([f"kills: recovery took {last:.1f} s"] if last > within else [])
 
 
 def recoveries(pool: Replicas, killed: dict[int, float]) -> list[float]:

@@ -39,6 +39,8 @@ FORMS: Mapping[str, Mapping[str, int]] = {
     "late": {"TURNS": 1, "CALLS": 1, "LOSSES": 1, "LATES": 1},
     "death": {"TURNS": 2, "CALLS": 1, "LOSSES": 0, "CRASHES": 1},
     "lapse": {"TURNS": 1, "CALLS": 1, "LOSSES": 0, "LAPSES": 1},
+    "failover": {"LISTENERS": 1, "TURNS": 2, "CALLS": 1, "LOSSES": 0, "FAILOVERS": 1, "STRAYS": 1},
+    "rivals": {"BEGUN": 1, "TURNS": 1, "CALLS": 1, "LOSSES": 0, "FAILOVERS": 1, "STRAYS": 1},
 }
 """What is in each form, as the header of the model explains it."""
 SHORT: Mapping[str, int] = {"TURNS": 1, "CALLS": 1, "LOSSES": 1}

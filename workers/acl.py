@@ -33,9 +33,9 @@ _BELL = re.compile(r"redis\.pcall\(bell\b")
 _SPECIAL = re.compile(r"([*?\[\]\\])")
 
 READING = frozenset({
-    "GET", "HGET", "HGETALL", "HLEN", "HMGET", "HSCAN", "SCARD", "SISMEMBER", "SMEMBERS", "SSCAN",
-    "XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE", "XREVRANGE", "ZCARD", "ZRANGE",
-    "ZRANGEBYSCORE",
+    "EXISTS", "GET", "HGET", "HGETALL", "HLEN", "HMGET", "HSCAN", "SCARD", "SISMEMBER", "SMEMBERS",
+    "SSCAN", "XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE", "XREVRANGE", "ZCARD",
+    "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
 })  # fmt: skip
 """Commands that change nothing; all others are taken to write what they are given."""
 
@@ -111,6 +111,7 @@ BEGIN = Duty(
         *("HMGET servers", "HGETALL servers"),
         *("HGET meta", "HGET streams", "XRANGE inbox", "HMGET channel"),
         *("HGET pools", "HGETALL pools", "SSCAN held"),
+        *("EXISTS channel", "EXISTS held", "EXISTS inbox", "ZADD leases"),
     ),
 )
 BODIES = ("SET body", "GET body", "UNLINK body")
@@ -140,7 +141,7 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             (*RUNS[Task.LISTENER], "source_close"),
             (
                 *(*BODIES, "HGET registrations", "XREVRANGE inbox", "PEXPIRE body"),
-                *("XRANGE stream", "XINFO|GROUPS stream", "XTRIM stream"),
+                *("XRANGE stream", "XINFO|GROUPS stream", "XTRIM stream", "ZMSCORE room"),
             ),
         ),
     ),
@@ -152,6 +153,7 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             (
                 *(*BODIES, "SMEMBERS held", "SREM held", "SMEMBERS waiting"),
                 *("XRANGE stream", "XPENDING stream", "XRANGE log", "XREVRANGE dead"),
+                *("XLEN stream", "ZMSCORE room", "ZADD room", "ZREM room"),
             ),
         ),
     ),

@@ -7,7 +7,7 @@ servers, scripts, and words of fixed sets; never a channel, a user or a printer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from broker.conversation import Style
@@ -170,6 +170,17 @@ class Telemetry:
         elif outcome is Outcome.DEAD:
             self._dead.labels(pool, handler).inc()
 
+    def expect(self, pool: str, handlers: Iterable[str]) -> None:
+        """Begin at zero what handlers may come to.
+
+        A counter that is first seen at 1 did not rise, as Prometheus counts.
+        """
+        for handler in handlers:
+            self._retries.labels(pool, handler)
+            self._dead.labels(pool, handler)
+            for outcome in Outcome:
+                self._runs.labels(pool, handler, outcome)
+
     def read_in_hand(self, read: ReadInHand) -> None:
         """Ask this, each time that somebody looks, what is in hand."""
         self._readings.in_hand = read
@@ -225,7 +236,13 @@ class Readings:
         replicas = GaugeMetricFamily(
             "tympan_pool_replicas", "Processes that serve pools", labels=["pool", "server"]
         )
+        known = GaugeMetricFamily(
+            "tympan_backlog_known",
+            "1 while the pools' backlog is known, 0 while Redis was not read lately",
+        )
         facts = self._read(self.backlog)
+        if self.backlog is not _unknown:
+            known.add_metric([], facts is not None)
         record = backlog_record(facts or ())
         for pool, sums in record["pools"].items():
             for server, here in sums["servers"].items():
@@ -233,7 +250,7 @@ class Readings:
                 backlog.add_metric([pool, server, "in_hand"], here["in_hand"])
                 denied.add_metric([pool, server], here["denied"])
                 replicas.add_metric([pool, server], here["replicas"])
-        yield from (in_hand, backlog, denied, replicas)
+        yield from (in_hand, backlog, known, denied, replicas)
 
     def _read(self, read: Callable[[], T]) -> T | None:
         """What somebody else's function says; one that fails does not take the others with it."""

@@ -4,23 +4,30 @@
  * Each script of lua/ that a dialog needs is one atomic transition here (d_step), and compares in
  * the order of its Lua file. Around them stands what a farm can do at any moment: listeners race,
  * replies are lost and calls repeated, requests arrive late, bells are lost, leases run out, processes
- * die between two steps or in the middle of one, the dead are swept and run down; with FAILOVER,
- * Redis is replaced by a replica that forgot the last changes, however many.
+ * die between two steps or in the middle of one, the dead are swept and run down; with FAILOVERS,
+ * there are two primaries for a while, of which the present one never hears what the former goes on to
+ * acknowledge, and each end finds the present one at a time of its own.
  *
  * Each behaviour ends: each process does so much, and what can go wrong has a number. So spin sees
  * all of them, and what must be at the end is asked where nothing can move any more.
  *
- * Left out: pools, unidirectional channels, rights and limits, bodies kept apart, the server's own
- * close, and the end of keep_closed.
+ * A failover forgets what it forgets: the former primary's own promises are not asked for. What must
+ * hold all the same: the source hears one owner, nobody hears anything twice, whoever waits does not
+ * wait in vain, the present primary keeps what it promised, and nothing stays behind in it.
  *
- * LISTENERS  how many listen          TURNS     questions that the source asks in one dialog
+ * Left out: pools, unidirectional channels, rights and limits, bodies kept apart, the server's own
+ * close, and the end of keep_closed; of a failover, lost replies, deaths and a second failover, and
+ * registrations whose end was forgotten.
+ *
+ * LISTENERS  how many listen, 1 or 2  TURNS     questions that the source asks in one dialog
  * CALLS      what each listener tries, beside its way out
  * LOSSES     replies that are lost    LATES     of these requests, how many arrive again, any time later
  * LAPSES     leases that run out although their process lives
  * CRASHES    processes that are killed
- * FAILOVERS  0 or 1; what follows is more than is searched to the end, so no form asks for it yet
+ * FAILOVERS  0 or 1                   STRAYS    calls that the former primary still takes
+ * BEGUN      1: all listen, and have the question; they only answer, one of them perhaps with its
+ *            close, and nobody leaves
  * WITHOUT    the guard that is left out    ONLY  the property that alone is asked for
- * WORDS      each answer of each script is printed when it is first given
  */
 
 #ifndef LISTENERS
@@ -46,6 +53,12 @@
 #endif
 #ifndef FAILOVERS
 #define FAILOVERS 0
+#endif
+#ifndef BEGUN
+#define BEGUN 0
+#endif
+#ifndef STRAYS
+#define STRAYS 2
 #endif
 #ifndef WITHOUT
 #define WITHOUT 0
@@ -89,6 +102,16 @@
 #define held_until_buried 22 /* bury: not while it holds something | death: no_orphans */
 #define late_are_swept 21 /* sweep: nobody who renews | death: only_the_dead */
 #define channel_is_held 24 /* open: the source's session holds the channel | death: losers_told */
+#define epoch_is_known 30 /* guard: a call of an earlier epoch is refused | failover: silence */
+#define last_is_known 31 /* confirm: not where the last operation was forgotten | failover: losers_told */
+#define token_is_known 32 /* confirm: not where the owner was forgotten | failover: losers_told */
+#define asked_again 33 /* ask: what a former primary answered is asked again | failover: kept_promises */
+#define all_is_confirmed 34 /* ends: what is held is confirmed in a new epoch | failover: losers_told */
+#define ended_again 35 /* ends: an end that Redis forgot is made again | failover: losers_told */
+#define former_is_past 39 /* reader: what a former primary says is not heard | failover: losers_told */
+#define heard_once 38 /* ends: what is said again is not heard again | failover: in_order */
+#define first_is_pinned 36 /* source: the first owner that it saw is the owner | rivals: one_owner */
+#define answer_decides 37 /* offer: a loss gives way to an answer that is taken | rivals: one_owner */
 #define next_in_line 27 /* reader: a bell is taken if it is the next | loss: kept_promises */
 #define later_look 28 /* reader: a lost bell costs time | race: losers_told */
 #define closing_is_last 29 /* ends: nothing is handed out behind a close | race: silence */
@@ -97,6 +120,7 @@
 
 #define SOURCE 0 /* ends are numbered: the source, then the listeners; each has a session of its own */
 #define ENDS (LISTENERS + 1)
+#define EPOCHS (FAILOVERS + 1)
 #define NOBODY 0 /* as an owner */
 #define MOST (TURNS + 2) /* entries of one inbox */
 
@@ -145,43 +169,63 @@ typedef Store {
   Inbox inbox[ENDS]
 }
 
+/* With FAILOVERS there are two: the former primary, and the present one, which is what the former was
+ * when they parted. Whoever has not found the present one asks the former, which serves so often yet
+ * and then is gone; what it did since, nobody else knows. A step says whose Redis it means. */
+#if FAILOVERS
+#define FORMER 0
+#define PRESENT 1
+Store store[2];
+hidden byte which;
+bool present; /* which is the one that counts */
+byte strays = STRAYS;
+byte parted[ENDS]; /* entries of each inbox that both have */
+bool is_past[ENDS]; /* it has read further than that, in the present one */
+#define redis store[which]
+#define of(primary) store[primary]
+#define means(primary) which = primary
+#define believed (epoch[me] - 1) /* the one that it takes for the present one */
+#define reaches (believed == present || strays > 0 || !kept(epoch_is_known))
+#else
 Store redis;
+#define of(primary) redis
+#define means(primary) skip
+#define present 0
+#define believed 0
+#define reaches true
+#endif
 
 /* What the ends know, and what befell them. */
 mtype over[ENDS] = none; /* how the channel ended, for this end */
 bool through[ENDS]; /* with all that its process wanted */
+bool waits; /* the source does not close, and waits until it is told of the end */
 bool ended[ENDS];
 bool killed[ENDS];
 bool has[ENDS]; /* the question, with its handle */
-bool bell[ENDS]; /* that carries the question, and is still on its way */
+byte bell[ENDS]; /* that carries the question, and is still on its way; whose Redis rang it */
+bool answers[ENDS]; /* its answer is on its way */
+bool told_loss[ENDS]; /* meanwhile: what Redis says to the answer decides */
 byte position[ENDS]; /* number of the last entry that was taken */
 byte epoch[ENDS] = 1; /* that it knows */
-bool confirming[ENDS];
 byte seen[ENDS]; /* number of its last operation that was answered */
 byte fence[ENDS]; /* the token that it knows: the owner's own; the source's pinned one */
 byte pinned; /* whom the source takes for the owner */
 byte heard[ENDS]; /* number of the last thing that the other end said */
-byte won; /* how many listeners were told that they are the owner */
+byte won[EPOCHS]; /* how many listeners were told that they are the owner, by each Redis */
 byte promised[ENDS]; /* the last operation of which it was told that it was accepted */
-bool final_promised; /* a close that answers was accepted */
+byte final_of; /* whose close that answers was accepted */
 bool final_heard;
+bool is_open; /* for all that the source knows */
 byte asked_so_far; /* questions that were accepted */
 byte first; /* whose response the source heard first */
 bool subscribed[ENDS]; /* for all that the listener knows */
-byte shut; /* how many ends were told that their close ended the channel */
+byte shut[EPOCHS]; /* how many ends were told that their close ended the channel, by each */
 byte losses = LOSSES;
 byte lates = LATES;
 byte lapses = LAPSES;
 byte crashes = CRASHES;
-byte failovers = FAILOVERS;
-bool is_new; /* whether this Redis forgot something */
 
-#ifdef WORDS
-#define says(script, word) \
-  got = word; c_code { static int once; if (!once++) puts("says " #script " " #word); }
-#else
 #define says(script, word) got = word
-#endif
 
 /* --- What the scripts share ---------------------------------------------------------------------
  *
@@ -194,7 +238,7 @@ bool is_new; /* whether this Redis forgot something */
 #define guards(script, who, knows) guards_if(true, script, who, knows)
 #define guards_if(is_its_own, script, who, knows) \
   :: is_its_own && kept(dead_are_refused) && is_dead(who) -> says(script, LAPSED) \
-  :: is_its_own && knows != redis.epoch -> says(script, EPOCH) \
+  :: is_its_own && kept(epoch_is_known) && knows != redis.epoch -> says(script, EPOCH) \
   :: is_its_own && redis.lease[who] == late -> says(script, LAPSED)
 
 #define is_other(who) (redis.owner != NOBODY && redis.owner != who)
@@ -216,18 +260,19 @@ inline tell(end, what, whose, number, mark) {
   fi
 }
 
-/* Somebody listens. (Spin knows no quantifiers; there are two listeners or three.) */
-#if LISTENERS == 2
+/* Somebody, everybody. (Spin knows no quantifiers.) */
+#if LISTENERS == 1
+#define anybody(what) (what[1])
+#define each_end(option) option(0) option(1)
+#define is_anybody(what) (what(0) || what(1))
+#define all_through (through[0] && through[1])
+#elif LISTENERS == 2
 #define anybody(what) (what[1] || what[2])
 #define each_end(option) option(0) option(1) option(2)
 #define is_anybody(what) (what(0) || what(1) || what(2))
 #define all_through (through[0] && through[1] && through[2])
 #else
-#define anybody(what) (what[1] || what[2] || what[3])
-  (redis.lease[0] == late || redis.lease[1] == late || redis.lease[2] == late || redis.lease[3] == late)
-#define each_end(option) option(0) option(1) option(2) option(3)
-#define is_anybody(what) (what(0) || what(1) || what(2) || what(3))
-#define all_through (through[0] && through[1] && through[2] && through[3])
+#error "LISTENERS is 1 or 2"
 #endif
 
 inline retire() {
@@ -314,7 +359,7 @@ inline offer(who, knows, number, got) {
     redis.state = offered; redis.op[who] = number; redis.word[who] = got;
     redis.on_board = true; redis.board = true;
     asked_so_far++;
-    for (other : 1 .. LISTENERS) { bell[other] = redis.registered[other] }
+    for (other : 1 .. LISTENERS) { bell[other] = (redis.registered[other] -> redis.epoch : 0) }
   fi
 }
 
@@ -331,13 +376,13 @@ inline respond(who, knows, number, got) {
   :: kept(one_turn) && redis.state == answered -> says(respond, IN_PROGRESS)
   :: redis.state == open -> says(respond, NOT_OFFERED)
   :: else ->
-    tell(SOURCE, response, who, number, redis.epoch * ENDS + who);
-    redis.state = answered; redis.op[who] = number; redis.word[who] = OK;
-    redis.logged++;
     if
     :: redis.owner != who -> own(who); redis.holds_dialog[who] = kept(dialog_is_held); withdraw()
     :: else
     fi;
+    tell(SOURCE, response, who, number, redis.token);
+    redis.state = answered; redis.op[who] = number; redis.word[who] = OK;
+    redis.logged++;
     says(respond, OK)
   fi
 }
@@ -477,8 +522,9 @@ inline renew(who, knows, got) {
 }
 
 /* The late are marked, all at once; and so are those that renew no more. */
-#define is_late(who) (redis.lease[who] == late || redis.lease[who] == alive && ended[who])
-#define is_silent(who) (is_late(who) || !kept(late_are_swept) && redis.lease[who] == alive)
+#define lease_of(who) of(present).lease[who]
+#define is_late(who) (lease_of(who) == late || lease_of(who) == alive && ended[who])
+#define is_silent(who) (is_late(who) || !kept(late_are_swept) && lease_of(who) == alive)
 
 inline sweep() {
   for (other : 0 .. LISTENERS) {
@@ -516,8 +562,8 @@ inline confirm(who, knows, got) {
   if
   guards(confirm, who, knows)
   :: redis.state == gone -> says(confirm, GONE)
-  :: redis.op[who] < seen[who] -> says(confirm, FORGOTTEN)
-  :: fence[who] != 0 && redis.token != fence[who] -> says(confirm, FORGOTTEN)
+  :: kept(last_is_known) && redis.op[who] < seen[who] -> says(confirm, FORGOTTEN)
+  :: kept(token_is_known) && fence[who] != 0 && redis.token != fence[who] -> says(confirm, FORGOTTEN)
   :: else -> says(confirm, OK)
   fi
 }
@@ -548,6 +594,7 @@ proctype Late(byte me; byte script; byte knows; byte number; byte kind; byte kno
   mtype got;
   byte other;
   d_step {
+    means(present);
     if
     :: me == SOURCE -> source_calls(me, script, knows, number, kind, known, got)
     :: else -> listener_calls(me, script, knows, number, kind, got)
@@ -560,13 +607,22 @@ end:
 #endif
 
 /* How an end asks: the answer comes later, and brings the token. */
+#if FAILOVERS
+#define arrives \
+  if \
+  :: believed != present && strays > 0 -> means(FORMER); strays-- \
+  :: else -> means(present) \
+  fi
+#else
+#define arrives skip
+#endif
 #define call(what, how) script = what; kind = how
 #define called asked_in = epoch[me]; mark = redis.token; other = 0
 
-#define is_free (script == NONE && !confirming[me])
-#define is_replaced (asked_in != epoch[me]) /* a Redis answered that is not the one any more */
-#define is_answered \
-  (script != NONE && got != EPOCH && got != MOVED && !is_replaced && !confirming[me])
+#define is_idle (script == NONE)
+#define is_free (is_idle && reaches)
+#define is_replaced (kept(asked_again) && asked_in != epoch[me]) /* the answer is a former Redis's */
+#define is_answered (script != NONE && got != EPOCH && got != MOVED && !is_replaced)
 
 #if LATES
 #define run_late run Late(me, script, epoch[me], number, kind, known)
@@ -577,15 +633,19 @@ end:
 /* Before the answer: Redis is another one, the owner was unknown, the reply is lost; each time the
  * same call is made again. */
 #define calls_again \
-  :: script != NONE && is_replaced && !confirming[me] \
-  :: got == MOVED && !is_replaced && !confirming[me] -> known = redis.owner \
-  :: script != NONE && losses > 0 && !is_replaced && !confirming[me] -> losses-- \
-  :: script != NONE && losses > 0 && lates > 0 && !is_replaced && !confirming[me] -> \
+  :: script != NONE && is_replaced && reaches \
+  :: got == MOVED && !is_replaced && reaches -> known = of(believed).owner \
+  :: script != NONE && losses > 0 && !is_replaced && reaches -> losses-- \
+  :: script != NONE && losses > 0 && lates > 0 && !is_replaced && reaches -> \
     losses--; lates--; run_late
 
 inline forget_call() {
   script = NONE; kind = close; got = none; number = 0; known = 0; asked_in = epoch[me]; mark = 0
 }
+
+/* Redis has it, and not only one that has been replaced. */
+#define is_there(what) (believed != present || of(present).what)
+#define shuts shut[believed]++; must(silence, shut[believed] <= 1)
 
 inline end_here(how) {
   if
@@ -597,12 +657,12 @@ inline end_here(how) {
 /* Whoever is through, and was not killed, leaves when all are, one after the other. */
 inline leave() {
   atomic {
-    killed[me] || (all_through && (me == SOURCE || ended[me - 1])) ->
+    killed[me] || (!BEGUN && all_through && (me == SOURCE || ended[me - 1])) ->
     if
     :: killed[me]
-    :: else -> d_step { bury(me, redis.epoch, close, got) }
+    :: else -> d_step { means(present); bury(me, redis.epoch, close, got) }
     fi;
-    got = none; other = 0; subscribed[me] = false; bell[me] = false; has[me] = false;
+    got = none; other = 0; subscribed[me] = false; bell[me] = 0; has[me] = false;
     ended[me] = true
   };
 end:
@@ -618,12 +678,12 @@ inline source_heard() {
     if
     :: script == SOURCE_CLOSE && over[me] == by_close -> over[me] = by_release
     :: script == SOURCE_CLOSE && over[me] != by_close ->
-      shut++; must(silence, shut <= 1 || is_new);
+      shuts;
       end_here((kind == close -> by_close : by_release))
-    :: else -> questions++; promised[me] = number
+    :: else -> must(kept_promises, is_there(op[me] >= number)); questions++; promised[me] = number
     fi
-  :: got == GAP -> must(first_answer, is_new); gives_up = true
-  :: got == GONE || got == OK && kind == abandon -> must(first_answer, is_new); end_here(forgotten)
+  :: got == GAP -> must(first_answer, present); gives_up = true
+  :: got == GONE || got == OK && kind == abandon -> must(first_answer, present); end_here(forgotten)
   :: got == CLOSED -> is_over = true
   :: got == LAPSED -> end_here(lapsed)
   :: else
@@ -634,9 +694,9 @@ inline source_heard() {
 #define is_asking (is_free && over[me] == none && !is_over && is_open && !gives_up)
 
 proctype Source() {
-  byte me = SOURCE, number, known, tries = TURNS, questions, asked_in = 1, mark, other;
+  byte me = SOURCE, number, known, tries = TURNS - BEGUN, questions = BEGUN, asked_in = 1, mark, other;
   mtype script = NONE, kind = close, got = none;
-  bool is_open, is_over, gives_up;
+  bool is_over, gives_up;
 
   do
   :: atomic {
@@ -658,18 +718,25 @@ proctype Source() {
       :: got != MOVED -> known = pinned
       :: else
       fi;
-      d_step { source_calls(me, script, epoch[me], number, kind, known, got); called } }
+      d_step { arrives; source_calls(me, script, epoch[me], number, kind, known, got); called } }
   :: d_step { is_answered -> source_heard() }
   :: atomic { crashes > 0 -> crashes--; killed[me] = true; break }
-  :: atomic { is_free && over[me] != none && !gives_up -> break }
+#if FAILOVERS
+  :: atomic { is_idle && is_open && over[me] == none && !gives_up ->
+      waits = true; tries = 0; questions = 0; forget_call() };
+end_wait:
+    atomic { over[me] != none -> waits = false; break }
+#endif
+  :: atomic { is_idle && over[me] != none && !gives_up -> break }
   od;
-  atomic { tries = 0; questions = 0; is_open = false; is_over = false; gives_up = false; forget_call(); through[me] = true };
+  atomic { tries = 0; questions = 0; is_over = false; gives_up = false; forget_call(); through[me] = true };
+end_leave:
   leave()
 }
 
 inline win() {
   if
-  :: fence[me] == 0 -> won++; must(one_owner, won <= 1 || is_new); fence[me] = mark
+  :: fence[me] == 0 -> won[believed]++; must(one_owner, won[believed] <= 1); fence[me] = mark
   :: else
   fi
 }
@@ -680,20 +747,16 @@ inline listener_heard() {
   :: script == REGISTER || script == UNREGISTER -> subscribed[me] = (script == REGISTER && got == OK)
   :: script == RESPOND && got == OK ->
     seen[me] = number; promised[me] = number;
-    must(kept_promises, number <= redis.logged || is_new);
-    win();
-    if
-    :: over[me] == lost -> over[me] = none /* what it had lost to, Redis forgot */
-    :: else
-    fi
+    must(kept_promises, is_there(logged >= number));
+    win(); told_loss[me] = told_loss[me] && !kept(answer_decides)
   :: script == LISTENER_CLOSE && kind != abandon && (got == OK || got == RELEASED || got == ACQUIRED) ->
     seen[me] = number;
     if
-    :: got == OK && kind == answer -> win(); final_promised = true
+    :: got == OK && kind == answer -> win(); final_of = me
     :: else
     fi;
     if
-    :: (fence[me] != 0 || got == OK && kind == answer) && over[me] != by_close -> shut++; must(silence, shut <= 1 || is_new)
+    :: (fence[me] != 0 || got == OK && kind == answer) && over[me] != by_close -> shuts
     :: else
     fi;
     if
@@ -701,13 +764,17 @@ inline listener_heard() {
     :: else -> end_here(by_close)
     fi
   :: script == RESPOND && got == ACQUIRED -> end_here(lost)
-  :: got == GAP -> must(first_answer, is_new); gives_up = true
-  :: got == GONE || kind == abandon -> must(first_answer, is_new); end_here(forgotten)
-  :: got == NOT_OFFERED -> must(first_answer, is_new); has[me] = false
+  :: got == GAP -> must(first_answer, present); gives_up = true
+  :: got == GONE || kind == abandon -> must(first_answer, present); end_here(forgotten)
+  :: got == NOT_OFFERED -> must(first_answer, present); has[me] = false; told_loss[me] = false
   :: got == LAPSED -> end_here(lapsed)
   :: else
   fi;
-  forget_call()
+  if
+  :: told_loss[me] -> end_here(lost)
+  :: else
+  fi;
+  answers[me] = false; told_loss[me] = false; forget_call()
 }
 
 #define is_acting \
@@ -717,39 +784,59 @@ inline listener_heard() {
 proctype Listener(byte me) {
   byte number, known, calls = CALLS, asked_in = 1, mark, other;
   mtype script = NONE, kind = close, got = none;
-  bool is_here, gives_up;
+  bool is_here = BEGUN, gives_up;
 
+end_listen:
   do
   :: atomic {
       if
       :: is_free && !is_here -> is_here = true; call(REGISTER, close)
-      :: is_acting -> calls--; call(RESPOND, close); number = seen[me] + 1
-      :: is_acting && over[me] == none ->
+      :: is_acting ->
+        calls--; call(RESPOND, close); number = seen[me] + 1; answers[me] = true;
+        if
+        :: over[me] == lost -> over[me] = none; told_loss[me] = true /* perhaps Redis forgot to whom */
+        :: else
+        fi
+      :: is_acting && (!BEGUN || me == LISTENERS) && over[me] == none ->
         calls--; call(LISTENER_CLOSE, answer); number = seen[me] + 1
-      :: is_acting && over[me] != by_close ->
+      :: is_acting && !BEGUN && over[me] != by_close ->
         calls--; call(LISTENER_CLOSE, close); number = seen[me] + 1
       :: is_acting -> calls--; call(LISTENER_CLOSE, release); number = seen[me] + 1
-      :: is_free && subscribed[me] && calls > 0 -> calls--; call(UNREGISTER, close)
+      :: is_free && !BEGUN && subscribed[me] && calls > 0 -> calls--; call(UNREGISTER, close)
       :: is_free && gives_up -> gives_up = false; call(LISTENER_CLOSE, abandon)
       calls_again
       fi;
-      d_step { listener_calls(me, script, epoch[me], number, kind, got); called } }
+      d_step { arrives; listener_calls(me, script, epoch[me], number, kind, got); called } }
   :: d_step { is_answered -> listener_heard() }
   :: atomic { crashes > 0 -> crashes--; killed[me] = true; break }
-  :: atomic { is_free && is_here && !gives_up && (over[me] != none || !has[me]) ->
+  :: atomic { is_idle && is_here && !gives_up && (over[me] != none || !has[me]) ->
       end_here(by_release); break }
   od;
-  atomic { calls = 0; is_here = false; gives_up = false; forget_call(); through[me] = true };
+  atomic {
+    calls = 0; is_here = false; gives_up = false; answers[me] = false; told_loss[me] = false;
+    forget_call(); through[me] = true };
+end_leave:
   leave()
 }
 
 /* --- What an end reads, beside what it asks ------------------------------------------------------ */
 
 #define heard_now redis.inbox[me].entry[position[me]]
-#define unread (position[me] < redis.inbox[me].last)
+#define is_unread(primary) (reads(primary) && place(primary) < of(primary).inbox[me].last)
+#if FAILOVERS
+/* What the former one still says is not for those who know the present one. */
+#define reads(primary) \
+  (primary == PRESENT -> present : believed == FORMER || !kept(former_is_past))
+#define place(primary) \
+  (primary == FORMER -> (is_past[me] -> MOST : position[me]) : \
+   (is_past[me] || position[me] < parted[me] -> position[me] : parted[me]))
+#else
+#define reads(primary) true
+#define place(primary) position[me]
+#endif
 #if WITHOUT == later_look
 byte unheard[ENDS]; /* whose bells were lost */
-#define is_heard (redis.inbox[me].last > unheard[me])
+#define is_heard (of(0).inbox[me].last > unheard[me])
 #else
 #define is_heard true
 #endif
@@ -757,10 +844,10 @@ byte unheard[ENDS]; /* whose bells were lost */
 inline source_takes() {
   if
   :: kept(closing_is_last) && over[me] != none
-  :: fence[me] != 0 && heard_now.token != 0 && heard_now.token != fence[me]
+  :: kept(first_is_pinned) && fence[me] != 0 && heard_now.token != 0 && heard_now.token != fence[me]
   :: else ->
     if
-    :: heard_now.event == response && heard_now.op <= heard[me]
+    :: kept(heard_once) && heard_now.event == response && heard_now.op <= heard[me]
     :: heard_now.event == response ->
       must(silence, over[me] == none);
       must(in_order, heard_now.op == heard[me] + 1 && heard_now.op <= asked_so_far);
@@ -782,122 +869,46 @@ inline listener_takes() {
   :: kept(closing_is_last) && over[me] != none
   :: else ->
     if
-    :: heard_now.event == notification && heard_now.op <= heard[me]
-    :: heard_now.event == notification -> must(silence, over[me] == none); heard[me] = heard_now.op
+    :: kept(heard_once) && heard_now.event == notification && heard_now.op <= heard[me]
+    :: heard_now.event == notification ->
+      must(silence, over[me] == none);
+      must(in_order, heard_now.op > heard[me]);
+      heard[me] = heard_now.op
     :: heard_now.event == closing -> end_here(told)
     fi
   fi
 }
 
-proctype Reader(byte me) {
-  byte known, other;
-  mtype got;
-end:
-  do
-  :: d_step { !ended[me] && is_heard && unread && me == SOURCE -> source_takes(); position[me]++ }
-  :: d_step { !ended[me] && is_heard && unread && me != SOURCE -> listener_takes(); position[me]++ }
-#if WITHOUT == next_in_line
-  :: d_step { unread && position[me] + 1 < redis.inbox[me].last -> position[me]++ }
+inline takes(primary) {
+  means(primary); position[me] = place(primary);
+  if
+  :: me == SOURCE -> source_takes()
+  :: else -> listener_takes()
+  fi;
+  position[me]++;
+#if FAILOVERS
+  is_past[me] = (primary == PRESENT && position[me] > parted[me])
 #endif
-#if WITHOUT == later_look
-  :: d_step { unread && is_heard -> unheard[me] = redis.inbox[me].last }
-#endif
-  :: d_step { /* the board: by a bell, which may be old, or by a look */
-      subscribed[me] && !has[me] && over[me] == none && (redis.on_board || bell[me]) ->
-      has[me] = true; bell[me] = false }
-  :: d_step { /* the question is not on the board: what became of it? */
-      has[me] && over[me] == none && !redis.on_board && redis.owner != me && !ended[me] && !bell[me] &&
-      redis.state != offered ->
-      if
-      :: redis.state == gone || redis.state == open -> has[me] = false
-      :: redis.owner != NOBODY -> over[me] = lost
-      :: else -> over[me] = told
+}
+
+/* The board, by a bell, which may be old, or by a look; and a question that is on it no more: what
+ * became of it? */
+#define looks(primary) \
+  :: d_step { !ended[me] && is_heard && is_unread(primary) -> takes(primary) } \
+  :: d_step { reads(primary) && subscribed[me] && !has[me] && over[me] == none && \
+      (of(primary).on_board || bell[me] == primary + 1) -> has[me] = true; bell[me] = 0 } \
+  :: d_step { reads(primary) && has[me] && over[me] == none && !told_loss[me] && !ended[me] && \
+      !of(primary).on_board && of(primary).owner != me && of(primary).state != offered -> \
+      bell[me] = 0; \
+      if \
+      :: of(primary).state == gone || of(primary).state == open -> has[me] = false \
+      :: of(primary).owner != NOBODY && answers[me] -> told_loss[me] = true \
+      :: of(primary).owner != NOBODY && !answers[me] -> over[me] = lost \
+      :: else -> over[me] = told \
       fi }
-  :: d_step { /* it is paused, and its lease runs out */
-      lapses > 0 && redis.lease[me] == alive && !ended[me] -> lapses--; redis.lease[me] = late }
-  :: d_step { /* who does not act finds out by renewing */
-      redis.lease[me] != alive && !ended[me] && over[me] == none ->
-      renew(me, epoch[me], got);
-      if
-      :: got == LAPSED -> over[me] = lapsed
-      :: else
-      fi;
-      got = none }
-#if FAILOVERS
-  :: d_step { epoch[me] != redis.epoch && !ended[me] -> epoch[me] = redis.epoch; confirming[me] = true };
-    if
-    :: d_step { subscribed[me] -> register(me, epoch[me], got) }
-    :: else
-    fi;
-    if
-    :: over[me] == none && (seen[me] > 0 || me == SOURCE) ->
-      d_step { confirm(me, epoch[me], got) };
-      if
-      :: got == FORGOTTEN || got == GONE ->
-        do
-        :: known = redis.owner;
-          d_step {
-            if
-            :: me == SOURCE -> source_close(me, epoch[me], 0, abandon, known, got)
-            :: else -> listener_close(me, epoch[me], 0, abandon, got)
-            fi };
-          if
-          :: got != MOVED -> break
-          :: else
-          fi
-        od;
-        atomic { end_here(forgotten) }
-      :: else
-      fi
-    :: else
-    fi;
-    d_step { confirming[me] = false; known = 0; got = none }
-#endif
-  od
-}
-
-/* --- What befalls them --------------------------------------------------------------------------- */
-
-/* Any living process: it marks the dead, and ends one after the other what they held. */
-#define is_to_be_run_down(who) :: redis.lease[who] == dead -> me = who
-
-proctype Reaper() {
-  byte me, known, other;
-  mtype got = none;
-end:
-  do
-  :: d_step { is_anybody(is_silent) -> sweep(); other = 0 }
-  :: if
-    each_end(is_to_be_run_down)
-    fi;
-    do
-    :: me == SOURCE && redis.holds_channel ->
-      known = redis.owner;
-      d_step { source_close(me, 0, 0, run_down, known, got); known = 0 };
-      if
-      :: got != MOVED -> break
-      :: else
-      fi
-    :: else -> break
-    od;
-    if
-    :: me != SOURCE && redis.holds_registration[me] ->
-      d_step { unregister(me, 0, run_down, got) }
-    :: else
-    fi;
-    if
-    :: me != SOURCE && redis.holds_dialog[me] ->
-      d_step { listener_close(me, 0, redis.op[me] + 1, run_down, got) }
-    :: else
-    fi;
-    d_step { bury(me, 0, run_down, got); me = 0; other = 0; got = none }
-  od
-}
 
 #if FAILOVERS
-/* A replica follows until some moment, and takes Redis's place at a later one. Bells that still ring
- * are of no use to it; an end that had read further reads on where the new epoch's entries begin. */
-Store replica, nothing;
+hidden Store nothing;
 
 inline copy(to, what) {
   to.epoch = what.epoch; to.holds_channel = what.holds_channel; to.indexed = what.indexed;
@@ -911,60 +922,173 @@ inline copy(to, what) {
     to.op[other] = what.op[other]; to.word[other] = what.word[other];
     to.dropped[other] = what.dropped[other];
     to.inbox[other].last = what.inbox[other].last;
-    for (n : 0 .. MOST - 1) {
-      to.inbox[other].entry[n].event = what.inbox[other].entry[n].event;
-      to.inbox[other].entry[n].from = what.inbox[other].entry[n].from;
-      to.inbox[other].entry[n].op = what.inbox[other].entry[n].op;
-      to.inbox[other].entry[n].token = what.inbox[other].entry[n].token
+    for (entry : 0 .. MOST - 1) {
+      to.inbox[other].entry[entry].event = what.inbox[other].entry[entry].event;
+      to.inbox[other].entry[entry].from = what.inbox[other].entry[entry].from;
+      to.inbox[other].entry[entry].op = what.inbox[other].entry[entry].op;
+      to.inbox[other].entry[entry].token = what.inbox[other].entry[entry].token
     }
   }
 }
 
+#define asks_former(end) (epoch[end] == 1 && !ended[end])
+
+/* What an end gives up, it ends in Redis, too: whoever is at the other end is told. */
+inline abandons() {
+  if
+  :: me == SOURCE -> known = redis.owner; source_close(me, epoch[me], 0, abandon, known, got)
+  :: else -> listener_close(me, epoch[me], 0, abandon, got)
+  fi
+}
+
+inline confirms() {
+  means(present);
+  if
+  :: kept(all_is_confirmed) && over[me] == none && (me == SOURCE -> is_open : seen[me] > 0) ->
+    confirm(me, epoch[me], got);
+    if
+    :: got == FORGOTTEN || got == GONE -> abandons(); end_here(forgotten)
+    :: else
+    fi
+  :: kept(ended_again) && over[me] != none && !answers[me] -> abandons()
+  :: else
+  fi;
+  if /* nobody asks the former one any more: it does not matter what it held */
+  :: kept(former_is_past) && !is_anybody(asks_former) ->
+    strays = 0; copy(store[FORMER], nothing)
+  :: else
+  fi;
+  known = 0; got = none; other = 0; entry = 0
+}
+#endif
+
+proctype Reader(byte me) {
+  byte known, other, entry;
+  mtype got;
+end:
+  do
+  looks(0)
+#if FAILOVERS
+  looks(PRESENT)
+#endif
+#if WITHOUT == next_in_line
+  :: d_step { is_unread(0) && position[me] + 1 < of(0).inbox[me].last -> position[me]++ }
+#endif
+#if WITHOUT == later_look
+  :: d_step { is_unread(0) && is_heard -> unheard[me] = of(0).inbox[me].last }
+#endif
+  :: d_step { /* it is paused, and its lease runs out */
+      lapses > 0 && of(present).lease[me] == alive && !ended[me] ->
+      lapses--; of(present).lease[me] = late }
+  :: d_step { /* who does not act finds out by renewing */
+      of(present).lease[me] != alive && !ended[me] && over[me] == none ->
+      means(present); renew(me, epoch[me], got);
+      if
+      :: got == LAPSED -> over[me] = lapsed
+      :: else
+      fi;
+      got = none }
+#if FAILOVERS
+  :: d_step { /* it finds the present one, which may have forgotten what the former acknowledged */
+      believed != present && !ended[me] ->
+      epoch[me]++; promised[me] = 0; final_of = (final_of == me -> NOBODY : final_of) };
+    d_step { confirms() }
+#endif
+  od
+}
+
+/* --- What befalls them --------------------------------------------------------------------------- */
+
+/* Any living process: it marks the dead, and ends one after the other what they held. */
+#define is_to_be_run_down(who) :: of(present).lease[who] == dead -> me = who
+
+proctype Reaper() {
+  byte me, known, other;
+  mtype got = none;
+end:
+  do
+  :: d_step { is_anybody(is_silent) -> means(present); sweep(); other = 0 }
+  :: if
+    each_end(is_to_be_run_down)
+    fi;
+    do
+    :: me == SOURCE && of(present).holds_channel ->
+      known = of(present).owner;
+      d_step { means(present); source_close(me, 0, 0, run_down, known, got); known = 0 };
+      if
+      :: got != MOVED -> break
+      :: else
+      fi
+    :: else -> break
+    od;
+    if
+    :: me != SOURCE && of(present).holds_registration[me] ->
+      d_step { means(present); unregister(me, 0, run_down, got) }
+    :: else
+    fi;
+    if
+    :: me != SOURCE && of(present).holds_dialog[me] ->
+      d_step { means(present); listener_close(me, 0, of(present).op[me] + 1, run_down, got) }
+    :: else
+    fi;
+    d_step { means(present); bury(me, 0, run_down, got); me = 0; other = 0; got = none }
+  od
+}
+
+#if FAILOVERS
 proctype Failover() {
-  byte other, n;
-  d_step { copy(replica, redis); other = 0; n = 0 };
+  byte other, entry;
   d_step {
-    copy(redis, replica); copy(replica, nothing);
-    redis.epoch++; is_new = true;
-    for (other : 0 .. LISTENERS) {
-      if
-      :: redis.lease[other] == late -> redis.lease[other] = alive /* for a lease from now on */
-      :: else
-      fi;
-      if
-      :: position[other] > redis.inbox[other].last -> position[other] = redis.inbox[other].last
-      :: else
-      fi;
-      bell[other] = false
-    }
-    other = 0; n = 0
+    copy(store[PRESENT], store[FORMER]); store[PRESENT].epoch++; present = PRESENT;
+    for (other : 0 .. LISTENERS) { parted[other] = store[FORMER].inbox[other].last }
+    other = 0; entry = 0
   }
 }
 #endif
 
 /* --- The end ------------------------------------------------------------------------------------- */
 
+/* Whoever waits for the other end has one, and whoever has a question may answer it. */
+inline check_waits() {
+  must(losers_told, redis.state != gone && redis.state != closed);
+  must(losers_told, redis.op[SOURCE] >= seen[SOURCE]);
+  must(losers_told, redis.token == fence[SOURCE]);
+  for (one : 1 .. LISTENERS) {
+    must(losers_told, over[one] != none || !has[one] ||
+      (fence[one] != 0 && redis.token == fence[one]) || (fence[one] == 0 && redis.state == offered))
+  }
+}
+
+/* What the ends know of a dialog that is over. */
+inline check_dialog() {
+  for (one : 0 .. LISTENERS) {
+    must(losers_told, through[one]);
+    if
+    :: !killed[SOURCE] && over[SOURCE] == told ->
+      must(kept_promises, one == SOURCE || (present && pinned != one) || promised[one] <= heard[SOURCE])
+    :: else
+    fi;
+    if
+    :: one != SOURCE && fence[one] != 0 && !killed[one] && over[one] == told ->
+      must(kept_promises, promised[SOURCE] <= 1 || promised[SOURCE] <= heard[one])
+    :: else
+    fi
+  }
+  must(kept_promises, killed[SOURCE] || over[SOURCE] != told || final_heard || final_of == NOBODY);
+  must(one_owner, redis.owner == NOBODY || over[redis.owner] != lost)
+}
+
+/* What Redis holds when all have left. */
 inline check() {
   for (one : 0 .. LISTENERS) {
     must(losers_told, ended[one]);
     must(no_orphans, !ended[one] || (redis.lease[one] == absent && !redis.stands[one] && !holds(one) &&
       !redis.registered[one]));
     if
-    :: !is_new && !killed[SOURCE] && over[SOURCE] == told ->
-      must(kept_promises, one == SOURCE || promised[one] <= heard[SOURCE])
-    :: else
-    fi;
-    if
-    :: !is_new && one != SOURCE && fence[one] != 0 && !killed[one] && over[one] == told ->
-      must(kept_promises, promised[SOURCE] <= 1 || promised[SOURCE] <= heard[one])
-    :: else
-    fi;
-    if
     :: redis.dropped[one] != none -> dropped++
     :: else
     fi
   }
-  must(kept_promises, is_new || killed[SOURCE] || over[SOURCE] != told || final_heard || !final_promised);
   must(no_orphans, redis.state == gone || redis.state == closed);
   must(no_orphans, !redis.indexed && !redis.board && !redis.on_board);
   must(dropped_once, redis.drops == dropped);
@@ -972,9 +1096,22 @@ inline check() {
   must(dropped_once, redis.owner == NOBODY || redis.dropped[redis.owner] != none)
 }
 
+/* All listen, and have the question. */
+inline begin() {
+  open_channel(SOURCE, 1, got);
+  for (one : 1 .. LISTENERS) { register(one, 1, got); subscribed[one] = true; has[one] = true }
+  offer(SOURCE, 1, 1, got);
+  for (one : 1 .. LISTENERS) { bell[one] = 0 }
+  is_open = true; seen[SOURCE] = 1; promised[SOURCE] = 1; got = none; other = 0
+}
+
 init {
   byte one, dropped;
   atomic {
+#if BEGUN
+    byte other; mtype got;
+    d_step { means(0); begin() };
+#endif
     for (one : 1 .. LISTENERS) { run Listener(one) }
     for (one : 0 .. LISTENERS) { run Reader(one) }
     run Source(); run Reaper();
@@ -983,5 +1120,11 @@ init {
 #endif
     one = 0
   }
-  timeout -> d_step { check() }
+  timeout -> d_step {
+    means(present);
+    if
+    :: waits -> check_waits()
+    :: !waits && BEGUN -> check_dialog()
+    :: else -> check_dialog(); check()
+    fi }
 }

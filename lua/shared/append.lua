@@ -34,8 +34,17 @@ local function ring(bell, stream, id, fields)
   ring_all(bell, stream, { { id, fields } })
 end
 
-local function last_number(streams, field, floor)
-  return tonumber(redis.call('HGET', streams, field) or floor)
+-- Where somebody deleted the numbers, a stream still knows that of its last entry.
+local function number_in(stream, floor)
+  local facts = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'STREAM', stream) or {}
+  for i = 1, #facts, 2 do
+    if facts[i] == 'last-generated-id' then floor = math.max(floor, tonumber(string.match(facts[i + 1], '%d+$'))) end
+  end
+  return floor
+end
+
+local function last_number(stream, streams, field, floor)
+  return tonumber(redis.call('HGET', streams, field) or number_in(stream, floor))
 end
 
 local function entry_id(epoch, number)
@@ -49,7 +58,7 @@ end
 
 -- Adds one entry, and returns its id.
 local function add(stream, streams, field, epoch, floor, fields)
-  local number = last_number(streams, field, floor) + 1
+  local number = last_number(stream, streams, field, floor) + 1
   local id = entry_id(epoch, number)
   redis.call('HSET', streams, field, number)
   redis.call('XADD', stream, id, unpack(fields))
@@ -74,7 +83,7 @@ end
 -- numbers of a later stream of that name above those that were used.
 local function retire(meta, stream, room, streams, field, floor)
   if redis.call('ZCARD', room) > 0 then return floor end
-  floor = math.max(floor, last_number(streams, field, floor))
+  floor = math.max(floor, last_number(stream, streams, field, floor))
   redis.call('DEL', stream)
   redis.call('HDEL', streams, field)
   redis.call('HSET', meta, 'floor', floor)

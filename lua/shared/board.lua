@@ -12,9 +12,9 @@ local function boards_from(first, first_field, streams, floor)
   local numbers, open, listening = {}, {}, {}
   if ARGV[first_field] then numbers = redis.call('HMGET', streams, unpack(ARGV, first_field)) end
   for i = 0, #numbers - 1 do
-    numbers[i + 1] = (numbers[i + 1] or floor) + 1
     open[i + 1] = redis.call('XLEN', KEYS[first + 2 * i])
     listening[i + 1] = redis.call('ZCARD', KEYS[first + 1 + 2 * i])
+    numbers[i + 1] = (numbers[i + 1] or number_in(KEYS[first + 2 * i], floor)) + 1
   end
   return { first = first, first_field = first_field, numbers = numbers, open = open, listening = listening }
 end
@@ -43,4 +43,19 @@ local function withdraw(bell, meta, streams, boards, epoch, floor, offers, why)
     redis.call('HDEL', streams, unpack(over))
     redis.call('HSET', meta, 'floor', floor)
   end
+end
+
+-- The same for a channel of which nothing else is known: somebody deleted its hash.
+local function unlist(bell, meta, streams, boards, epoch, floor, id)
+  local offers, found = {}, false
+  for i = 1, #boards.numbers do
+    offers[i] = '0-0' -- no entry's id
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[boards.first + 2 * (i - 1)], '-', '+')) do
+      for n = 1, #entry[2], 2 do
+        if entry[2][n] == 'channel' and entry[2][n + 1] == id then offers[i], found = entry[1], true end
+      end
+    end
+  end
+  local why = { 'event', 'closed', 'channel', id, 'by', '' }
+  if found then withdraw(bell, meta, streams, boards, epoch, floor, table.concat(offers, ' '), why) end
 end

@@ -22,18 +22,25 @@ local function is_dead(leases, session)
   return tonumber(redis.call('ZSCORE', leases, session) or 0) == 0
 end
 
+-- The answer to a session that Redis does not know. A replica that has not caught up knows none: the
+-- write, of nothing, is for it to be refused instead.
+local function lapsed(leases)
+  redis.call('ZREM', leases, '')
+  return { 'LAPSED' }
+end
+
 -- Returns a refusal, or nil and what the scripts go on with: the time in milliseconds, the bell
 -- command, the floor under the numbers of new streams, and which list of pools is the present one.
 -- No lease ends before one lease time has passed in this epoch: an outage kills nobody.
 local function guard(meta, leases, run, epoch, session)
   local run_known, epoch_known, grace, bell, floor, pools =
     unpack(redis.call('HMGET', meta, 'run', 'epoch', 'grace', 'bell', 'floor', 'pools'))
-  if not run_known then return { 'LAPSED' } end
+  if not run_known then return lapsed(leases) end
   local now = milliseconds()
   if run_known ~= run then epoch_known = raise_epoch(meta, run, epoch_known, now) end
   local deadline = tonumber(redis.call('ZSCORE', leases, session) or 0)
-  if deadline == 0 then return { 'LAPSED' } end
+  if deadline == 0 then return lapsed(leases) end
   if epoch_known ~= epoch then return { 'EPOCH', epoch_known } end
-  if math.max(deadline, epoch_known + grace) < now then return { 'LAPSED' } end
+  if math.max(deadline, epoch_known + grace) < now then return lapsed(leases) end
   return nil, now, bell, tonumber(floor), pools or '0'
 end

@@ -81,6 +81,11 @@ class Process:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, or not been read to its end."""
+        return not all(reader.done() for reader in self._readers)
+
+    @property
     def events(self) -> list[Event]:
         """What was reported so far, each line one JSON object."""
         return [json.loads(line) for line in self.lines]

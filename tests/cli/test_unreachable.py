@@ -20,6 +20,7 @@ COMMANDS = (
     ("pool", "delete", "desk"),
     ("dead", "list"),
     ("grant", "NAME", "carol", "administer"),
+    ("prove", "--quick"),
 )
 A_FEW_SECONDS = 15.0
 """Five for the command; the rest for a busy machine."""

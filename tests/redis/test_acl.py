@@ -361,6 +361,7 @@ async def looking(cast: Cast) -> None:
 ASKED_SELDOM = {
     "HGET",  # the last number of a stream, where a bell named none
     "SREM",  # a share in a pool that is gone
+    *("EXISTS", "XLEN", "ZADD", "ZREM"),  # where somebody deleted a lease, or the room of a pool
     *("XREVRANGE", "UNLINK", "SELECT", "EVAL", "ACL|WHOAMI", "PUBSUB|NUMSUB"),
 }
 

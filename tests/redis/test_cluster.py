@@ -367,6 +367,26 @@ async def test_where_no_node_serves_the_hole_is_named_as_the_reason(farm: Farm) 
         await talk.goes_on()
 
 
+async def test_that_a_node_serves_nothing_is_told_once_and_its_end_once(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It tells who owns which slots all the while: that is no end of it."""
+    cluster, talk = cluster_of(farm), await Talk.begin(farm)
+    key = keys_of(farm, PRINTER).meta
+    topology = talk.source._topology
+    assert isinstance(topology, Cluster)
+    link = topology.at((HOST, cluster.node_of(key).port))
+    with hole(cluster, keys_of(farm, PRINTER_OF_OTHER_SERVER).meta, covers_all=True):
+        for _ in range(3):
+            with pytest.raises(RedisUnreachable, match="cluster is down"):
+                await link.command("HGET", key, "epoch")
+            await link.command("CLUSTER", "SLOTS")
+    await talk.goes_on()
+    told = [record.getMessage() for record in caplog.records if link.where in record.getMessage()]
+    for what in ("Redis does not answer; trying again", "Redis answers again"):
+        assert len([message for message in told if message.startswith(what)]) == 1, told
+
+
 # Bells ------------------------------------------------------------------------------------------
 
 

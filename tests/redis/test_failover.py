@@ -16,6 +16,7 @@ import pytest
 import redis.asyncio
 
 from broker import BIDIRECTIONAL, Broker, Channel, Offer, Registration
+from broker._rundown import give_up_forgotten
 from broker._scripts import Arg, Call
 from broker._server import Server
 from broker.errors import (
@@ -346,6 +347,135 @@ async def test_whoever_finds_another_redis_may_be_broken_off_while_all_is_confir
         await is_released(offer)
 
 
+async def test_what_a_former_primary_says_to_whoever_knows_the_present_one_is_not_heard(
+    real_farm: Farm,
+) -> None:
+    """Its bells come later than the source finds the primary that forgot the first answer."""
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    source = await asked.source.server(PRINTER)
+    rung: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    forget = await remembered(real_farm)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "ring", lambda *bell: rung.put_nowait(bell))
+        await first.respond(b"first")
+        bell = await asyncio.wait_for(rung.get(), PATIENCE)
+        await forget()
+    await source._renew()
+    source.ring(*bell)
+    assert await second.respond(b"second") == S_OK
+    assert (await asked.channel.response(PATIENCE)).data == b"second"
+    await asked.channel.send(b"sure?")
+    assert (await second.follow_up(PATIENCE)).data == b"sure?"
+
+
+async def test_what_was_read_of_a_former_primary_is_read_again_of_the_present_one(
+    real_farm: Farm,
+) -> None:
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    source = await asked.source.server(PRINTER)
+    forget = await remembered(real_farm)
+    with read_slowly(source) as (is_read, goes_on):
+        await first.respond(b"first")
+        source.look()
+        await is_read.wait()
+        await forget()
+        await source._renew()
+        goes_on.set()
+        await looked(source)
+    assert await second.respond(b"second") == S_OK
+    assert (await asked.channel.response(PATIENCE)).data == b"second"
+
+
+async def test_a_close_that_redis_forgot_ends_the_channel_for_whoever_answers_then(
+    real_farm: Farm,
+) -> None:
+    """Its source, which lives, has long let go of it."""
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    source, other = [await each.server(PRINTER) for each in (asked.source, asked.listeners[1])]
+    forget = await remembered(real_farm)
+    async with deaf(other):
+        await first.respond(b"first")
+        await asked.channel.response(PATIENCE)
+        await asked.channel.close(b"thanks")
+        await forget()
+    assert await second.respond(b"second") == S_OK
+    await source._renew()
+    await is_released(second)
+    assert await asked.source.channels() == []
+
+
+async def test_a_source_closes_no_dialog_that_another_owner_than_its_own_has(
+    real_farm: Farm,
+) -> None:
+    """Not even where it is quicker than the look at what Redis still knows."""
+    asked = await Asked.of(real_farm, listeners=2)
+    first, second = asked.offers
+    source, other = [await each.server(PRINTER) for each in (asked.source, asked.listeners[1])]
+    forget = await remembered(real_farm)
+    async with deaf(other):
+        await first.respond(b"first")
+        await asked.channel.response(PATIENCE)
+        await forget()
+    assert await second.respond(b"second") == S_OK
+    source.epoch = other.epoch
+    with pytest.raises(ChannelAlreadyClosed):
+        await asked.channel.close(b"enough")
+    await is_released(asked.channel)
+    await is_released(second)
+
+
+async def test_an_owner_whose_close_redis_forgot_ends_the_dialog_for_its_source(
+    real_farm: Farm,
+) -> None:
+    asked = await Asked.of(real_farm)
+    (offer,) = asked.offers
+    await offer.respond(b"yes")
+    await asked.channel.response(PATIENCE)
+    await asked.channel.send(b"sure?")
+    await offer.follow_up(PATIENCE)
+    forget = await remembered(real_farm)
+    async with deaf(await asked.source.server(PRINTER)):
+        await offer.close(b"bye")
+        await forget()
+    await (await asked.listeners[0].server(PRINTER))._renew()
+    await is_released(asked.channel)
+
+
+async def test_a_registration_whose_end_redis_forgot_does_not_stand(real_farm: Farm) -> None:
+    """Senders would be told that somebody hears."""
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    kept, ended = [await listener.register(PRINTER, TYPE) for _ in range(2)]
+    forget = await remembered(real_farm)
+    await ended.unregister()
+    await forget()
+    await (await listener.server(PRINTER))._renew()
+    assert [facts.id for facts in await source.registrations()] == [kept.id]
+
+
+async def test_what_is_just_beginning_in_a_new_epoch_is_not_taken_for_forgotten(
+    real_farm: Farm,
+) -> None:
+    source, listener = [await real_farm.broker("alice", **QUIET) for _ in range(2)]
+    await listener.register(PRINTER, TYPE)
+    for broker, script in ((source, "open"), (listener, "register")):
+        server = await broker.server(PRINTER)
+        with held(server, script, before=False) as (is_held, goes_on):
+            beginning = asyncio.create_task(
+                source.open_channel(PRINTER, TYPE)
+                if script == "open"
+                else listener.register(PRINTER, TYPE)
+            )
+            await is_held.wait()
+            await give_up_forgotten(server)
+            goes_on.set()
+            await beginning
+    assert len(await source.channels()) == 1
+    assert len(await source.registrations()) == 2
+
+
 async def looked(server: Server) -> None:
     """The process has read all that Redis has for it."""
     readers = [server._inbox, *server.listening.readers.values()]
@@ -397,6 +527,24 @@ def held(
         patch.setattr(server.link, "run", slow)
         patch.setattr(server.link, "run_durably", lambda *of: paired_with_true(slow(*of)))
         yield is_held, goes_on
+
+
+@contextmanager
+def read_slowly(server: Server) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """No bell is heard; what the first look finds waits on its way: that it does, and its end."""
+    command, is_read, goes_on = server.link.command, asyncio.Event(), asyncio.Event()
+
+    async def slow(*of: Arg, large: bool = False) -> Any:
+        answer = await command(*of, large=large)
+        if of[0] == "XRANGE" and answer and not is_read.is_set():
+            is_read.set()
+            await goes_on.wait()
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "ring", lambda *_: None)
+        patch.setattr(server.link, "command", slow)
+        yield is_read, goes_on
 
 
 async def paired_with_true(answer: Awaitable[list[Any]]) -> tuple[list[Any], bool]:

@@ -42,6 +42,7 @@ from tests.redis.pooling import (
     process,
 )
 from tests.redis.scenes import QUIET, is_released, until
+from tests.redis.test_failover import held
 from tests.servers import RedisServer
 
 LARGE = b"x" * 30_000
@@ -75,6 +76,25 @@ async def handler(offer: PooledOffer[Any], upto: int = 3) -> list[bytes | None]:
         await offer.respond(b"third", ends_turn=True)
         offer.end_turn()
     return heard
+
+
+async def test_a_dialog_that_is_closed_before_its_answer_is_known_here_is_not_carried(
+    real_farm: Farm,
+) -> None:
+    """Its source was quicker: the replica would have it in hand for ever."""
+    async with pool(real_farm, QUESTIONS) as source:
+        member = await Member.join(real_farm, QUESTIONS)
+        channel = await real_farm.question(source)
+        offer = await member.offer()
+        with held(member.replica.server, "respond", before=False) as (is_held, goes_on):
+            answering = asyncio.create_task(offer.respond(b"yes", ends_turn=True))
+            await is_held.wait()
+            assert (await channel.response(PATIENCE)).data == b"yes"
+            await channel.close()
+            assert await offer.wait_closed(PATIENCE) is not None
+            goes_on.set()
+            assert await answering == S_OK
+        assert member.replica.load == 0
 
 
 async def answered(channel: Channel, response: bytes, then: bytes | None = None) -> None:

@@ -481,7 +481,7 @@ async def test_a_process_that_finds_its_grant_gone_still_hears_of_the_deletion_f
     async def is_not_asked(registration: str) -> None:
         """The answer to a take would ask the inbox."""
 
-    server.listening._find_out = is_not_asked  # type: ignore[method-assign]
+    server.listening.find_out = is_not_asked  # type: ignore[method-assign]
     channel = await admin.open_channel(PRINTER, TYPE, user="alice")
     await channel.send(b"page")
     await (await farm.broker("admin")).delete_printer(PRINTER)

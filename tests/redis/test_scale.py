@@ -1,6 +1,7 @@
-"""Replicas share, die and are rolled: the parts of ``python -m tests.scale``, shorter.
+"""Replicas share and are rolled: the parts of ``python -m tests.scale``, shorter.
 
-Real worker processes on a real Redis, with a lease of one second.
+Real worker processes on a real Redis, with a lease of one second. Replicas are killed in
+``test_faults.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,6 @@ def test_replicas_share_and_each_notification_is_handled_once() -> None:
     with RedisServer() as server:
         row = asyncio.run(scale.throughput(server.url, 2, 600, [SERVER], {}))
     assert (row["twice"], row["missing"], row["bad"]) == (0, 0, [])
-
-
-def test_killed_replicas_lose_nothing() -> None:
-    assert asyncio.run(scale.kills(1200, 3, 4, seed=1, lease=1.0)) == []
 
 
 def test_rolling_restarts_handle_nothing_twice() -> None:

@@ -242,6 +242,25 @@ async def test_a_replica_is_not_written_to(primary: RedisServer) -> None:
         assert replica.cli("KEYS", "*") == []
 
 
+async def test_a_replica_that_has_not_caught_up_takes_nobody_for_dead(
+    primary: RedisServer,
+) -> None:
+    """It knows no session; what is held at the primary goes on there."""
+    with RedisServer(config={"replicaof": f"{HOST} {free_port()}"}) as empty:
+        async with Proxy(HOST, primary.port) as proxy:
+            options = FAST | {"namespace": "behind"}
+            async with Broker.connect(proxy.url, user="alice", **options) as broker:
+                channel = await broker.open_channel(PRINTER, TYPE)
+                for port in (empty.port, primary.port):
+                    proxy.target = HOST, port
+                    proxy.cut()
+                    if port == empty.port:
+                        with pytest.raises(RedisReadOnly):
+                            await channel.send(b"page")
+                assert (await channel.send(b"page")).succeeded
+                assert (await broker.server(PRINTER)).lapses == 0
+
+
 async def test_a_primary_that_misses_its_replicas_refuses_writes(primary: RedisServer) -> None:
     primary.config("min-replicas-to-write", 1)
     try:

@@ -16,12 +16,12 @@ SHARED = [name for name in FILES if name.startswith(lua_source.SHARED)]
 READS = frozenset(
     {
         "EXISTS", "HEXISTS", "HGET", "HLEN", "HMGET", "SCARD", "SISMEMBER", "SRANDMEMBER", "TIME",
-        "TYPE", "XLEN", "XPENDING", "XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
+        "TYPE", "XINFO", "XLEN", "XPENDING", "XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
         "ZSCORE",
     }
 )  # fmt: skip
 SEVERAL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS"})
-KEY_AT = {"XGROUP": 2}
+KEY_AT = {"XGROUP": 2, "XINFO": 2}
 """Where the key stands among a command's words, if not first."""
 KEY_BEHIND = {"XREADGROUP": "'STREAMS'"}
 """The word behind which it stands."""

@@ -294,8 +294,12 @@ async def test_a_revoked_right_is_told_to_the_holder(bench: Bench) -> None:
 
 async def test_run_down_of_a_registration_that_is_gone_clears_the_rest(bench: Bench) -> None:
     held = bench.keys.held(bench.listener.session)
+    for kind in ("revoke", "delete"):
+        assert await bench.refuses(bench.listener, bench.unregister(kind=kind)) == ["GONE"]
     await bench.farm.client.sadd(held, "registration:r")
+    assert await bench.changed_by(bench.listener, bench.unregister()) == {"held:<listener>": None}
     assert await bench.refuses(bench.listener, bench.unregister()) == ["GONE"]
+    await bench.farm.client.sadd(held, "registration:r")
     await bench.sweep(bench.listener)
     run_down = bench.unregister(kind="run-down")
     assert await bench.changed_by(bench.other, run_down) == {"held:<listener>": None}

@@ -182,6 +182,8 @@ async def test_a_living_sources_closed_channel_stays_as_it_is(bench: Bench) -> N
     await bench.farm.client.sadd(bench.keys.held(bench.source.session), "channel:c")
     assert await bench.refuses(bench.source, bench.source_close(3)) == ["CLOSED", "source"]
     await bench.farm.client.delete(bench.keys.channel("c"))
+    assert await bench.refuses(bench.other, bench.source_close(3)) == ["GONE"]
+    assert await bench.changed_by(bench.source, bench.source_close(3)) == {"held:<source>": None}
     assert await bench.refuses(bench.source, bench.source_close(3)) == ["GONE"]
 
 

@@ -37,7 +37,7 @@ COMMANDS = {
     "ZCARD": "zset", "ZCOUNT": "zset", "ZRANGE": "zset", "ZRANGEBYSCORE": "zset",
     "XADD": "stream", "XDEL": "stream", "XTRIM": "stream", "XLEN": "stream", "XRANGE": "stream",
     "XGROUP": "stream", "XREADGROUP": "stream", "XPENDING": "stream", "XCLAIM": "stream",
-    "XACK": "stream",
+    "XACK": "stream", "XINFO": "stream",
     "INCR": "string",
     "DEL": "", "UNLINK": "", "EXISTS": "", "PEXPIRE": "", "PERSIST": "", "TYPE": "",
 }  # fmt: skip

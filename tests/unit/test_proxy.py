@@ -169,6 +169,88 @@ async def test_stall_holds_back_the_end(proxy: Proxy) -> None:
     await until(lambda: proxy.connections == 0)
 
 
+async def test_half_open_to_the_server(
+    proxy: Proxy, client: redis.asyncio.Redis, server: RedisServer
+) -> None:
+    """Commands do not arrive; what the server says by itself does."""
+    waiting = asyncio.ensure_future(client.blpop(["jobs"], timeout=0))
+    await until(lambda: server_has_blocked(proxy))
+    async with connect(proxy) as other:
+        await other.ping()
+        proxy.stall(True, only="requests")
+        server.cli("RPUSH", "jobs", "42")
+        assert await waiting in (("jobs", "42"), ["jobs", "42"])
+        stalled = asyncio.ensure_future(other.incr("pages"))
+        done, _ = await asyncio.wait([stalled], timeout=0.2)
+        assert not done
+        assert server.cli("GET", "pages") is None
+        proxy.stall(False)
+        assert await stalled == 1
+
+
+async def test_half_open_from_the_server(
+    proxy: Proxy, client: redis.asyncio.Redis, server: RedisServer
+) -> None:
+    """Commands are executed, and nobody hears what came of them."""
+    proxy.stall(True, only="replies")
+    stalled = asyncio.ensure_future(client.incr("pages"))
+    await until(lambda: server.cli("GET", "pages") == "1")
+    done, _ = await asyncio.wait([stalled], timeout=0.2)
+    assert not done
+    proxy.stall(False, only="replies")
+    assert await stalled == 1
+
+
+async def test_delay(proxy: Proxy, client: redis.asyncio.Redis) -> None:
+    loop = asyncio.get_running_loop()
+    proxy.delay(0.1)
+    begun = loop.time()
+    await asyncio.gather(*(client.ping() for _ in range(3)))
+    assert loop.time() - begun >= 0.2, "there and back"
+    proxy.delay(60)
+    proxy.delay(0)
+    await client.ping()
+
+
+async def test_delayed_chunks_do_not_wait_for_each_other(proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    proxy.delay(0.5)
+    begun = loop.time()
+    for _ in range(5):
+        writer.write(b"PING\r\n")
+        await asyncio.sleep(0.05)
+    await reader.readexactly(5 * len(b"+PONG\r\n"))
+    assert 1.0 <= loop.time() - begun < 2.5, "not half a second more for each"
+    writer.close()
+
+
+async def test_jitter_keeps_the_order(proxy: Proxy) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    proxy.delay(0, 0.05, random.Random(7))
+    for number in range(20):
+        writer.write(b"ECHO %02d\r\n" % number)
+        await asyncio.sleep(0.005)
+    said = await reader.readexactly(20 * len(b"$2\r\n00\r\n"))
+    assert said == b"".join(b"$2\r\n%02d\r\n" % number for number in range(20))
+    writer.close()
+
+
+async def test_narrow(proxy: Proxy, client: redis.asyncio.Redis, server: RedisServer) -> None:
+    loop = asyncio.get_running_loop()
+    page = "x" * 300_000
+    async with connect(proxy) as other:
+        await other.ping()
+        proxy.narrow(1_000_000)
+        begun = loop.time()
+        await asyncio.gather(client.set("one", page), other.set("other", page))
+        assert loop.time() - begun >= 0.6, "all connections share it"
+    assert server.cli("STRLEN", "one") + server.cli("STRLEN", "other") == 2 * len(page)
+    proxy.narrow(1)
+    proxy.narrow(None)
+    assert await client.get("one") == page
+
+
 async def test_dropped_reply(
     proxy: Proxy, client: redis.asyncio.Redis, server: RedisServer
 ) -> None:
@@ -264,3 +346,46 @@ async def test_follows_its_target(
         async with connect(proxy) as later:
             await later.set("pages", 2)
         assert other.cli("GET", "pages") == "2"
+
+
+async def test_loses_one_reply_after_others(
+    client: redis.asyncio.Redis, proxy: Proxy, server: RedisServer
+) -> None:
+    proxy.lose_reply(2)
+    assert await client.incr("pages") == 1
+    assert await client.incr("pages") == 2
+    with pytest.raises(redis.ConnectionError):
+        await client.incr("pages")
+    assert server.cli("GET", "pages") == "3", "the command was executed"
+    assert await client.incr("pages") == 4, "one reply is lost, and the next one is not"
+    proxy.lose_reply(0)
+    proxy.lose_reply(None)
+    assert await client.incr("pages") == 5
+    assert proxy.dropped == 1
+
+
+async def test_what_subscribers_are_told_is_no_reply(
+    client: redis.asyncio.Redis, proxy: Proxy, server: RedisServer
+) -> None:
+    async with connect(proxy) as other, other.pubsub() as bells:
+        await bells.subscribe("bell")
+        assert (await bells.get_message(timeout=10))["type"] == "subscribe"
+        proxy.lose_reply(0)
+        server.cli("PUBLISH", "bell", "ring")
+        assert (await bells.get_message(timeout=10))["data"] == "ring"
+        with pytest.raises(redis.ConnectionError):
+            await client.incr("pages")
+
+
+async def test_silence(client: redis.asyncio.Redis, proxy: Proxy, server: RedisServer) -> None:
+    """Nobody is told of an end; who connects anew is served."""
+    assert proxy.silence() == 1
+    unheard = asyncio.ensure_future(client.incr("pages"))
+    done, _ = await asyncio.wait([unheard], timeout=0.2)
+    assert not done
+    assert server.cli("GET", "pages") is None
+    async with connect(proxy) as other:
+        assert await other.incr("pages") == 1
+    proxy.cut()
+    with pytest.raises(redis.ConnectionError):
+        await unheard

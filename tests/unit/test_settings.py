@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from broker import Broker, Durability, Role, Settings
-from broker.errors import InvalidArgument, InvalidSettings
+from broker._address import Address
+from broker.errors import InvalidArgument, InvalidSettings, InvalidUrl
 from broker.settings import DEFAULT_URL, default_url
+from workers.cli.settings import settings_of
 
 TIMES = (
     "durability_timeout",
@@ -171,3 +175,118 @@ def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert default_url() == DEFAULT_URL
     monkeypatch.delenv("TYMPAN_URL")
     assert default_url() == DEFAULT_URL
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets ``TYMPAN_`` and what follows, and nothing else of Tympan's is set."""
+    for name in list(os.environ):
+        if name.startswith("TYMPAN_"):
+            monkeypatch.delenv(name)
+
+    def enter(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"TYMPAN_{name}", value)
+
+    return enter
+
+
+SECRET = "p@ss/w?rd#1%2:&="
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "username", "password"),
+    [
+        ("redis://h:6380/2", {"PASSWORD": SECRET}, None, SECRET),
+        ("rediss://h", {"USERNAME": "a:b@c", "PASSWORD": SECRET}, "a:b@c", SECRET),
+        ("redis://ann@h/0", {"PASSWORD": SECRET}, "ann", SECRET),
+        ("redis://ann:old%40@h", {}, "ann", "old@"),
+        ("redis://h", {"USERNAME": "", "PASSWORD": ""}, None, None),
+        ("unix:///run/redis.sock?db=1", {"PASSWORD": SECRET}, None, SECRET),
+        ("redis+cluster://a:1,b:2", {"USERNAME": "ann", "PASSWORD": SECRET}, "ann", SECRET),
+        ("", {"PASSWORD": SECRET}, None, SECRET),
+    ],
+)
+def test_a_credential_in_the_environment_is_taken_as_it_is(
+    url: str,
+    given: dict[str, str],
+    username: str | None,
+    password: str | None,
+    environment: Callable[..., None],
+) -> None:
+    environment(URL=url, **given)
+    address = Address.parse(default_url(), Settings())
+    options = address.redis.options
+    assert (options.get("username") or None) == username
+    assert options.get("password") == password
+    assert SECRET not in address.url
+    plain = Address.parse(url or DEFAULT_URL, Settings())
+    assert (address.form, address.nodes) == (plain.form, plain.nodes)
+    assert options.get("db", 0) == plain.redis.options.get("db", 0)
+
+
+def test_sentinels_have_a_credential_of_their_own(environment: Callable[..., None]) -> None:
+    environment(
+        URL="redis+sentinel://s1,s2/farm/3?health_check_interval=9",
+        PASSWORD="inner",
+        SENTINEL_USERNAME="watch",
+        SENTINEL_PASSWORD=SECRET,
+    )
+    address = Address.parse(default_url(), Settings())
+    assert address.sentinel is not None
+    assert address.redis.options["password"] == "inner"
+    assert address.redis.options["db"] == 3
+    assert address.redis.options["health_check_interval"] == 9
+    assert address.sentinel.options["username"] == "watch"
+    assert address.sentinel.options["password"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"URL": "redis://a:b@h", "PASSWORD": SECRET},
+            "TYMPAN_URL has a password in it, and TYMPAN_PASSWORD is set: leave one of them out",
+        ),
+        (
+            {"URL": "redis://a@h", "USERNAME": "b"},
+            "TYMPAN_URL has a username in it, and TYMPAN_USERNAME is set: leave one of them out",
+        ),
+        (
+            {"URL": "redis://h", "SENTINEL_PASSWORD": SECRET},
+            "TYMPAN_SENTINEL_PASSWORD is set, and TYMPAN_URL names no Sentinels: leave it out",
+        ),
+    ],
+)
+def test_a_credential_that_is_there_twice_is_refused(
+    given: dict[str, str], sentence: str, environment: Callable[..., None]
+) -> None:
+    environment(**given)
+    with pytest.raises(InvalidUrl) as refused:
+        Broker.connect()
+    assert sentence in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_url_that_is_given_is_not_mixed_with_the_environment(
+    environment: Callable[..., None],
+) -> None:
+    environment(URL="redis://h", PASSWORD=SECRET)
+    assert Broker.connect("redis://ann:own@other").settings == Settings()
+
+
+def test_commands_take_settings_from_the_environment(environment: Callable[..., None]) -> None:
+    environment(SET_LEASE="5", SET_NAMESPACE="north", SET_STRICT_RIGHTS="true")
+    assert settings_of({}) == Settings(lease=5, namespace="north", strict_rights=True)
+    given = settings_of({"lease": "7"}, lease=3, resync=2.0, namespace="usual")
+    assert given == Settings(lease=7, resync=2, namespace="north", strict_rights=True)
+    assert Settings.of() == Settings(), "the library takes them from its caller"
+
+
+@pytest.mark.parametrize(("name", "value"), [("SET_LEESE", "5"), ("SET_LEASE", "soon")])
+def test_a_setting_of_the_environment_that_is_off_is_refused_by_its_name(
+    name: str, value: str, environment: Callable[..., None]
+) -> None:
+    environment(**{name: value})
+    with pytest.raises(InvalidSettings, match=f"TYMPAN_{name}"):
+        settings_of({})

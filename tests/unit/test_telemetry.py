@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Observer
 from broker._scripts import SCRIPTS
 from broker.memory import MemoryRedis
+from broker.pool import PoolFacts
 from tests.farm import PATIENCE, PRINTER, TYPE
 from tests.unit.test_health import facts
 from workers.extras import ExtraMissing
@@ -55,6 +57,31 @@ def everything() -> Telemetry:
 
 
 # Counting ---------------------------------------------------------------------------------------
+
+
+def test_what_a_handler_may_come_to_begins_at_zero() -> None:
+    telemetry = Telemetry()
+    telemetry.expect("desk", ["paper", "supply"])
+    for handler in ("paper", "supply"):
+        labels = {"pool": "desk", "handler": handler}
+        assert value(telemetry, "tympan_dead_letters_total", **labels) == 0
+        assert value(telemetry, "tympan_retries_total", **labels) == 0
+        for outcome in Outcome:
+            assert value(telemetry, "tympan_runs_total", **labels, outcome=outcome) == 0
+    telemetry.handled("desk", "paper", Outcome.DEAD, 0.1)
+    telemetry.expect("desk", ["paper"])
+    labels = {"pool": "desk", "handler": "paper"}
+    assert value(telemetry, "tympan_dead_letters_total", **labels) == 1
+
+
+def test_whether_the_backlog_is_known_is_said_by_who_looks_for_it() -> None:
+    telemetry = Telemetry()
+    assert math.isnan(value(telemetry, "tympan_backlog_known"))
+    known: list[PoolFacts] | None = None
+    telemetry.read_backlog(lambda: known)
+    assert value(telemetry, "tympan_backlog_known") == 0
+    known = []
+    assert value(telemetry, "tympan_backlog_known") == 1, "no pool is known, too"
 
 
 def test_telemetry_is_an_observer() -> None:

@@ -42,12 +42,14 @@ COMMANDS = {
     "listen": Known("listen", "listen", "Listen, and answer questions."),
     "pool": Known("pools", "pool", "Make, list and delete pools of workers."),
     "printer": Known("printers", "printer", "Delete a printer."),
+    "prove": Known("prove", "prove", "Prove on this Redis that the promises hold."),
     "reaper": Known("worker", "reaper", "End what dead processes held, and count the backlog."),
     "registrations": Known("looking", "registrations", "List who listens."),
     "revoke": Known("rights", "revoke", "Take a right away."),
     "send": Known("send", "send", "Send a notification, or ask a question."),
     "server": Known("servers", "server", "Name print servers, or forget them."),
     "servers": Known("servers", "servers", "List print servers."),
+    "setup": Known("setup", "setup", "Prepare a farm: check Redis, give rights, make pools."),
     "show": Known("looking", "show", "Show one channel and its conversation."),
     "top": Known("watching", "top", "Watch the farm live."),
     "up": Known("up", "up", "Start a private Redis and run until interrupted."),
@@ -114,8 +116,8 @@ Names hold backslashes: put them in single quotes. TYPE is a GUID, or one of asy
 printer-configuration, port-monitor, sample-ui, or what `tympan extensions` lists.
 
 Exit status: 0 done (a notification that nobody heard, and a race that was lost, too), 1 this Redis
-can lose data silently (tympan doctor), 2 wrong usage, 3 refused or failed, 4 no response in time,
-5 Redis unreachable.
+can lose data silently (tympan doctor) or a promise was broken (tympan prove), 2 wrong usage,
+3 refused or failed, 4 no response in time, 5 Redis unreachable.
 """
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 from redis.asyncio.connection import SSLConnection
 from rich.text import Text
 
-from broker import Durability, Name, Settings
+from broker import Durability, Name
 from broker._address import Address, Form
 from broker.settings import default_url
 from workers.cli.failures import DONE, FAILED
@@ -20,6 +20,7 @@ from workers.cli.line import CommandLine, farm_options, verbatim
 from workers.cli.options import optional_name_argument
 from workers.cli.output import Output, printable
 from workers.cli.running import PATIENCE, run
+from workers.cli.settings import settings_of
 from workers.doctor import diagnose
 from workers.doctor.examination import examine
 from workers.doctor.facts import FarmFacts
@@ -70,8 +71,7 @@ servers, 0 otherwise, also with warnings; 5 Redis unreachable.
 @click.option(
     "--durability",
     type=click.Choice([str(one) for one in Durability]),
-    default=str(Durability.MEMORY),
-    help="What your brokers ask for; default memory.",
+    help="What your brokers ask for; default TYMPAN_SET_DURABILITY, otherwise memory.",
 )
 @click.option(
     "--accept",
@@ -84,7 +84,7 @@ servers, 0 otherwise, also with warnings; 5 Redis unreachable.
 @farm_options
 @click.pass_context
 def doctor(
-    ctx: click.Context, *, name: Name | None, durability: str, accepted: tuple[str, ...]
+    ctx: click.Context, *, name: Name | None, durability: str | None, accepted: tuple[str, ...]
 ) -> int:
     r"""Say what this Redis is, what can lose data on it, and what mends that.
 
@@ -93,22 +93,38 @@ def doctor(
     Nothing is changed.
     """
     output = Output.of(ctx)
-    settings = Settings.of(
-        durability=durability,
+    servers = None if name is None else [name.server]
+
+    async def work() -> int:
+        told, shown, ended = await diagnosis(ctx, durability, accepted, servers)
+        output.tell(told, *shown)
+        return ended
+
+    return run(work())
+
+
+async def diagnosis(
+    ctx: click.Context,
+    durability: str | None,
+    accepted: Iterable[str],
+    servers: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], list[Text], int]:
+    """What is found, for programs and for people, and the exit status for it.
+
+    Raises RedisError where nothing answers.
+    """
+    settings = settings_of(
+        {"durability": durability} if durability else {},
         connect_timeout=PATIENCE,
         reply_timeout=PATIENCE,
     )
     address = Address.parse(ctx.ensure_object(CommandLine).url or default_url(), settings)
-
-    async def work() -> int:
-        farm = await examine(address, settings, None if name is None else [name.server])
-        findings = accept(diagnose(farm, settings), [Check(word) for word in accepted])
-        shell = Shell(address, farm)
-        value = worth(farm, settings)
-        output.tell(record(farm, findings, value, shell), *shown(farm, findings, value, shell))
-        return status(findings)
-
-    return run(work())
+    farm = await examine(address, settings, servers)
+    findings = accept(diagnose(farm, settings), [Check(word) for word in accepted])
+    shell = Shell(address, farm)
+    value = worth(farm, settings)
+    told = record(farm, findings, value, shell)
+    return told, list(shown(farm, findings, value, shell)), status(findings)
 
 
 def status(findings: Iterable[Finding]) -> int:

@@ -47,7 +47,7 @@ def grant(ctx: click.Context, name: Name, user: str, right: str) -> int:
     async def work() -> int:
         async with connect(ctx) as broker:
             now = await broker.grant(name, user, mask)
-        output.tell(_result(name, user, now), _shown(name, user, now))
+        tell_rights(output, name, user, now)
         return DONE
 
     return run(work())
@@ -116,6 +116,11 @@ def grants(ctx: click.Context, name: Name | None) -> int:
         return tell_missing(output, missing)
 
     return run(work())
+
+
+def tell_rights(output: Output, name: Name, user: str, now: Right) -> None:
+    """A user has these rights now."""
+    output.tell(_result(name, user, now), _shown(name, user, now))
 
 
 def _result(name: Name, user: str, now: Right) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from broker.settings import default_url
 from workers.cli.line import CommandLine
 from workers.cli.options import login_name
 from workers.cli.output import logging_to_stderr
+from workers.cli.settings import settings_of
 
 PATIENCE = 5.0
 """Seconds that one call may take: a person waits, and a script is told 5 (Redis unreachable)."""
@@ -68,7 +69,10 @@ def connect(ctx: click.Context, user: str | None = None, *, looks: bool = False)
     return Broker.connect(
         url,
         user=user or login_name() or "tympan",
-        connect_timeout=PATIENCE,
-        reply_timeout=PATIENCE,
-        operation_timeout=FAILOVER_PATIENCE if is_patient else PATIENCE,
+        settings=settings_of(
+            {},
+            connect_timeout=PATIENCE,
+            reply_timeout=PATIENCE,
+            operation_timeout=FAILOVER_PATIENCE if is_patient else PATIENCE,
+        ),
     )

@@ -89,9 +89,7 @@ def alias(ctx: click.Context, alias: str, server: str) -> int:
     async def work() -> int:
         async with connect(ctx) as broker:
             canonical = await broker.add_alias(alias, server)
-        output.tell(
-            alias_record(alias, canonical), Text(f"{Name(alias)} stands for {Name(canonical)}")
-        )
+        tell_alias(output, alias, canonical)
         return DONE
 
     return run(work())
@@ -160,6 +158,11 @@ def server_record(facts: ServerFacts) -> dict[str, Any]:
         "pools": facts.pools,
         "channels": facts.channels,
     }
+
+
+def tell_alias(output: Output, alias: str, server: str) -> None:
+    """An alias is there."""
+    output.tell(alias_record(alias, server), Text(f"{Name(alias)} stands for {Name(server)}"))
 
 
 def alias_record(alias: str, server: str) -> dict[str, Any]:

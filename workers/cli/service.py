@@ -18,6 +18,7 @@ from broker import Settings
 from broker.errors import InvalidSettings
 from workers.cli.line import farm_options
 from workers.cli.output import counted, on_one_line
+from workers.cli.settings import settings_of
 from workers.health import Address
 from workers.logs import LogFormat, logging_as
 
@@ -38,7 +39,7 @@ def _settings(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ..
             raise click.BadParameter(f"{one!r} is no setting: write name=value, as in lease=5")
         values[name] = value
     try:
-        return Settings.of(**values)
+        return settings_of(values)
     except InvalidSettings as error:
         raise click.BadParameter(str(error)) from None
 
@@ -52,7 +53,8 @@ def service_options(command: C) -> C:
             multiple=True,
             callback=_settings,
             metavar="NAME=VALUE",
-            help="One of the broker's settings, such as lease=5 or buffer=500; may be repeated.",
+            help="One of the broker's settings, such as lease=5 or buffer=500; may be repeated. It "
+            "goes before TYMPAN_SET_LEASE=5 in the environment.",
         ),
         click.option(
             "--log-format",

@@ -126,6 +126,7 @@ def worker(
         )
         runners.append(runner)
         if telemetry is not None:
+            telemetry.expect(found.pool, (handler.name for handler in found.handlers))
             telemetry.read_in_hand(runner.in_hand_by_pool)
         async with contextlib.AsyncExitStack() as open_things:
             if health is not None:

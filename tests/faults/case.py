@@ -1,0 +1,91 @@
+"""Cases: what is broken, how often, and what was seen.
+
+A case is an asynchronous function of its extent, made known by :func:`case`. It sets its own stage
+(servers, proxies, processes), breaks something again and again, and reports.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+RECOVERED_WITHIN = 5.0
+"""Seconds from the end of a fault until everybody consumes again, without a restart."""
+
+
+class Extent(Enum):
+    """How much is run: in the test run, by ``make faults``, by ``make faults-long``."""
+
+    SHORT = 0
+    USUAL = 1
+    LONG = 2
+
+    def of(self, short: int, usual: int, long: int) -> int:
+        """Which of the three numbers holds."""
+        return (short, usual, long)[self.value]
+
+
+@dataclass
+class Report:
+    """What one case saw."""
+
+    runs: int = 0
+    """How often something was broken."""
+    checked: Counter[str] = field(default_factory=Counter)
+    """What was checked, in the plural, and how many of it: dialogs, notifications, keys."""
+    violations: list[str] = field(default_factory=list)
+    """Broken promises, each with all that is needed to understand it."""
+    recovered: list[float] = field(default_factory=list)
+    """Seconds from the end of a fault until everybody consumed again, one a fault."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """What was lost where no promise covers it, by kind."""
+
+    def recovers(self, seconds: float, what: str) -> None:
+        """Note a recovery; one that took too long is a broken promise."""
+        self.recovered.append(seconds)
+        if seconds > RECOVERED_WITHIN:
+            self.violations.append(f"{what}: consumed again after {seconds:.1f} s")
+
+
+Play = Callable[[Extent], Awaitable[Report]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of fault."""
+
+    name: str
+    """As the table shows it: what is broken."""
+    promise: str
+    """What must hold all the same, in one line."""
+    play: Play
+    is_short: bool
+    """Whether the test run plays it, too."""
+
+
+CASES: dict[str, Case] = {}
+_seeds = [0]
+
+
+def sow(seed: int) -> None:
+    """What cases draw from here on follows from this number."""
+    _seeds[0] = seed
+
+
+def chance(what: str) -> random.Random:
+    """Draws that are the same in each run with the same ``--seed``."""
+    return random.Random(f"{_seeds[0]}:{what}")
+
+
+def case(name: str, promise: str, *, is_short: bool = False) -> Callable[[Play], Play]:
+    """Make a function known as a case."""
+
+    def known(play: Play) -> Play:
+        assert name not in CASES, name
+        CASES[name] = Case(name, promise, play, is_short)
+        return play
+
+    return known
