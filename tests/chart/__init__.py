@@ -1,0 +1,1 @@
+"""The chart in helm/: rendered by both majors of helm, and held to what it says and means."""
