@@ -46,9 +46,8 @@ async def test_a_case_that_hangs_is_told_by_what_it_awaits() -> None:
     report = await trial.bounded(case, Extent.SHORT, 0.05)
     hung, *where = report.violations
     assert hung == "hung: not over after 0.05 s"
-    (told,) = where
+    (told,) = [one for one in where if one.endswith(" never")]  # other tests' tasks may live
     assert told.startswith("1 x tests/unit/test_fault_trials.py:")
-    assert told.endswith(" never")
 
 
 async def test_a_case_that_hangs_in_a_thread_is_told_by_where_that_is() -> None:
@@ -63,12 +62,12 @@ async def test_a_case_that_hangs_in_a_thread_is_told_by_where_that_is() -> None:
 
     case = Case("hangs", "it ends", waits, is_short=True)
     try:
-        _, awaiting, thread = (await trial.bounded(case, Extent.SHORT, 0.05)).violations
+        _, *where = (await trial.bounded(case, Extent.SHORT, 0.05)).violations
     finally:
         over.set()
-    assert awaiting.endswith(".waits")
+    assert [one for one in where if one.endswith(".waits")]
+    (thread,) = [one for one in where if one.endswith(" hangs")]
     assert thread.startswith("a thread at tests/unit/test_fault_trials.py:")
-    assert thread.endswith(" hangs")
 
 
 async def test_a_case_that_fails_is_a_violation() -> None:
