@@ -474,9 +474,9 @@ class Replica(Generic[P]):
 
         It is handed back, to whoever is next.
         """
-        if self._state != "joined" or self._taking.locked():
-            return
         async with self._taking:
+            if self._state != "joined":
+                return
             unknown = [
                 place
                 for audience in self._plan.audiences

@@ -148,6 +148,24 @@ async def test_what_a_lost_reply_brought_is_handed_out_again(
     await counted(source, 0, 0)
 
 
+async def test_what_a_lost_reply_brought_is_found_although_the_replica_takes_just_then(
+    farm: Farm, proxy: Proxy, source: Broker
+) -> None:
+    """Both are begun by the same look at the clock."""
+    member = await Member.join(farm, **QUIET)
+    await send(await source.open_channel(PRINTER, TYPE), b"1", b"2")
+    with Losing(proxy, scripts.FETCH):
+        (second,) = await member.replica.take(1)
+    async with member.replica._taking:
+        auditing = asyncio.create_task(member.replica.audit())
+        await asyncio.sleep(0)
+    await auditing
+    (first,) = await member.replica.take(1)
+    assert (first.notification.data, first.redelivered) == (b"1", True)
+    for one in (first, second):
+        await one.done()
+
+
 async def test_what_is_finished_is_finished_once(farm: Farm, proxy: Proxy, source: Broker) -> None:
     member = await Member.join(farm, replace(ALERTS, buffer=2), **WATCHFUL)
     channel = await source.open_channel(PRINTER, TYPE)
