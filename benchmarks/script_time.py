@@ -199,6 +199,7 @@ class Trials:
         channels = [f"usual{i}" for i in range(count)]
         await caller.ask([self._draft.open(one, BIDIRECTIONAL) for one in channels])
         await self._usually([self._draft.offer(one) for one in channels])
+        await self._usually([self._draft.offer_again(one) for one in channels])
         await self._usually([self._draft.respond(one) for one in channels])
         owner = await caller.field(self._keys.channel("usual0"), "token")
         await self._usually([self._draft.follow_up(one, owner) for one in channels])
@@ -208,6 +209,10 @@ class Trials:
         await caller.ask([self._draft.open(one, BIDIRECTIONAL) for one in asked])
         everybody = "10,000 listeners, 16 KB"
         await self._at_limit(everybody, [self._draft.offer(one, LARGEST) for one in asked])
+        boards = [self._keys.stream(audience) for audience in plan.audiences]
+        took = await caller.client.delete(*boards)
+        assert took == len(boards)
+        await self._at_limit(everybody, [self._draft.offer_again(one) for one in asked])
         await self._at_limit(everybody, [self._draft.respond(one, LARGEST) for one in asked])
         await self._at_limit("16 KB", [self._draft.follow_up(one, owner, LARGEST) for one in asked])
 
@@ -441,15 +446,18 @@ class Trials:
         fields: dict[str, Arg] = {"channel": "one", "op": 1, "body": SMALL.arg}
         letters = [answer[1].decode() for answer in answers]
         replays = [
-            _calls.replay(keys, letter, place, fields)
+            _calls.replay(keys, letter, place, fields, letter, KEEP_MS)
             for letter, place in zip(letters, places[: self._usual], strict=True)
         ]
         await self._usually(replays)
         others = [self._draft.letter(place, LARGEST, "+") for place in places[self._usual :]]
-        await self._caller.ask(others[:900])
+        answers = await self._caller.ask(others[:900])
         last = places[self._usual + 900 : self._usual + 909]
         behind = "900 letters of 16 KB since the caller looked"
         await self._at_limit(behind, [self._draft.letter(place, LARGEST, "-") for place in last])
+        letters = [answer[1].decode() for answer in answers]
+        drops = [_calls.drop(keys, letter, letter, KEEP_MS) for letter in letters]
+        await self._usually(drops, lead=())
 
     async def _buried(self, calls: Sequence[Call]) -> list[list[Any]]:
         """Time the burials, and find their letters."""

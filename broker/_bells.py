@@ -56,6 +56,7 @@ class Bells:
     """
 
     PING_EVERY = 5.0
+    """Seconds at most; where the clock is looked at more often, as often."""
 
     def __init__(
         self,
@@ -297,7 +298,7 @@ class Bells:
         """A connection that owes an answer for too long is dead, whatever TCP believes."""
         with contextlib.suppress(TimeoutError):
             while True:
-                await asyncio.sleep(self.PING_EVERY)
+                await asyncio.sleep(min(self.PING_EVERY, self._settings.resync))
                 self._heard.clear()
                 self._write(("PING",))
                 async with asyncio.timeout(self._settings.reply_timeout):

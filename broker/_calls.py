@@ -223,6 +223,22 @@ def offer(keys: Keys, route: Route, op: int, body: Stowed, trace: str) -> Call:
     )
 
 
+def offer_again(keys: Keys, route: Route) -> Call:
+    """Put an open question back on the boards that lost it."""
+    return _scripts.OFFER_AGAIN.call(
+        (
+            keys.meta,
+            keys.leases,
+            keys.channel(route.channel),
+            keys.log(route.channel),
+            keys.streams,
+        ),
+        (route.channel, route.printer, route.target),
+        key_lists=(route.streams, route.rooms),
+        arg_lists=(route.fields,),
+    )
+
+
 def follow_up(
     keys: Keys, channel: str, op: int, token: str, listening: str, body: Stowed, trace: str
 ) -> Call:
@@ -734,8 +750,13 @@ def dead_letter(
     )
 
 
-def replay(keys: Keys, letter: str, place: Place, fields: Mapping[str, Arg]) -> Call:
-    """A dead letter goes back to its pool; ``fields`` are those of the notification."""
+def replay(
+    keys: Keys, letter: str, place: Place, fields: Mapping[str, Arg], call: str, keep: int
+) -> Call:
+    """A dead letter goes back to its pool; ``fields`` are those of the notification.
+
+    ``call`` tells this call from another's, for ``keep`` ms.
+    """
     return _scripts.REPLAY.call(
         (
             keys.meta,
@@ -743,11 +764,25 @@ def replay(keys: Keys, letter: str, place: Place, fields: Mapping[str, Arg]) -> 
             keys.pools,
             keys.streams,
             keys.dead,
+            keys.receipt(letter),
             keys.stream(place.audience),
             keys.room(place.audience),
             keys.returned(place.pool.id, place.audience),
             keys.idle(place.pool.id),
         ),
-        (letter, place.pool.id, place.pool.group, place.audience.field, place.entry),
+        (
+            letter,
+            call,
+            keep,
+            place.pool.id,
+            place.pool.group,
+            place.audience.field,
+            place.entry,
+        ),
         arg_lists=(list(fields), list(fields.values())),
     )
+
+
+def drop(keys: Keys, letter: str, call: str, keep: int) -> Call:
+    """A dead letter is forgotten; ``call`` tells this call from another's, for ``keep`` ms."""
+    return _scripts.DROP.call((keys.dead, keys.receipt(letter)), (letter, call, keep))

@@ -418,12 +418,18 @@ class End(ABC, Generic[N]):
 
     async def confirm(self) -> None:
         """After a new epoch: does Redis still know what this end knows?"""
+        await self._known(self._confirm_call)
+
+    async def _known(self, make: Callable[[], Call]) -> list[Any]:
+        """What Redis says after OK; nothing where this end is over, or it forgot: then it is."""
         try:
-            word, *_ = await self._server.ask(self._confirm_call)
+            word, *rest = await self._server.ask(make)
         except SessionLapsed:
-            return
+            return []
         if word != "OK":
             await self._abandon()
+            return []
+        return rest
 
     async def _abandon(self) -> None:
         """Redis forgot: end the channel on both sides, and never resurrect it."""
@@ -443,6 +449,11 @@ class End(ABC, Generic[N]):
     @abstractmethod
     def _me(self) -> str:
         """``source``, or the listener's registration."""
+
+    @property
+    @abstractmethod
+    def other_session(self) -> str:
+        """Session of the other end, as far as there is one that this end knows of; or a pool."""
 
     @abstractmethod
     def _hear(self, entry: Entry) -> None:

@@ -71,6 +71,7 @@ CATALOGUE = (
     KeyFact("{s}:returned:<pool>|<audience>", "zset", "the pool", "last thing handed back"),
     KeyFact("{s}:held:<pool>", "set", "the pool", "last dialog that waits for a replica"),
     KeyFact("{s}:dead", "stream", "the pools", "never"),
+    KeyFact("{s}:letter:<id>", "string", "the operator", "keep_closed after it went"),
 )
 """``<audience>`` is ``<printer>|<type GUID>|<uni or bi>|<=user, *, + or pool>``; ``<pool>`` is
 ``~<name>.<digest>``: a pool's registration."""
@@ -188,6 +189,10 @@ class Keys:
     def returned(self, pool: str, audience: Audience) -> str:
         """What was handed back of one of a pool's streams, and when it is due."""
         return f"{self._prefix}returned:{pool}|{audience.field}"
+
+    def receipt(self, letter: str) -> str:
+        """By which call a dead letter went."""
+        return f"{self._prefix}letter:{letter}"
 
     def body(self, body: str) -> str:
         """One large payload."""

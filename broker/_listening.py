@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
+from broker._bodies import read_body
 from broker._entries import Entry, EntryId, read_range
 from broker._keys import Audience
 from broker._outcomes import PRINTER_DELETED
@@ -338,6 +339,7 @@ class Listening:
         await asyncio.gather(*(self._resume(each) for each in list(self.registrations.values())))
 
     async def _resume(self, registration: Registration[Any]) -> None:
+        made, plan = registration.id, registration.plan
         try:
             _, known, *numbers = await self._registered(registration, self._server.ask)
         except AccessDenied as error:
@@ -348,6 +350,10 @@ class Listening:
             registration.session_lapsed()
             await self.leave(registration)
             self._server.register_again(registration)
+            return
+        if self.registrations.get(made) is not registration:  # it ended meanwhile, perhaps before
+            self.doubtful[made] = plan
+            await self.settle_doubts()
             return
         for i, place in enumerate(registration.rooms):
             room = int(float(numbers[2 * i + 1]))
@@ -404,7 +410,7 @@ class Listening:
             told["body"] = known["reason_body"]
         elif "reason_ref" in known:
             told["ref"] = known["reason_ref"]
-            body = await server.command("GET", known["reason_ref"], large=True)
+            body = await read_body(server.command, known["reason_ref"].decode())
             if body is not None:
                 told["body"] = body
         return Entry(EntryId(0, 0), {**told, "channel": channel.encode()})

@@ -1,7 +1,8 @@
 """Missing: what this process holds on a server is looked for in Redis, by the clock.
 
 Whoever takes it away there tells nobody: an operator who deletes keys, a Redis that evicts them.
-Ends of a channel that is gone are told NOTIFICATION_RELEASE; registrations are made again.
+Ends of a channel that is gone, or whose other end is, are told NOTIFICATION_RELEASE; registrations
+are made again, and open questions are put back on their boards.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from broker._keys import inbox_field
+from broker._keys import POOL, inbox_field
 from broker.conversation import BIDIRECTIONAL
 
 if TYPE_CHECKING:
@@ -27,18 +28,18 @@ TURNS = 12
 
 async def find(server: Server, turn: int) -> None:
     """Look for what is held, and see to what is gone. Raises RedisError, OutcomeUnknown."""
-    if not await _has_inbox(server):
+    if not await _has_inbox(server, server.session):
         await server.lose()
         return
     await _find_channels(server)
     await _find_registrations(server, turn)
     await _find_rooms_of_pools(server)
+    await _find_questions(server)
 
 
-async def _has_inbox(server: Server) -> bool:
-    """Whether Redis still numbers what it tells this process: otherwise it is told nothing."""
-    field = inbox_field(server.session)
-    return await server.command("HGET", server.keys.streams, field) is not None
+async def _has_inbox(server: Server, session: str) -> bool:
+    """Whether Redis still numbers what it tells a session: otherwise it is told nothing."""
+    return await server.command("HGET", server.keys.streams, inbox_field(session)) is not None
 
 
 async def _find_channels(server: Server) -> None:
@@ -46,8 +47,25 @@ async def _find_channels(server: Server) -> None:
     ends = iter(held)
     while some := list(islice(ends, AT_ONCE)):
         keys = {server.keys.channel(end.id) for end in some}
-        if await server.command("EXISTS", *keys) < len(keys):
-            await asyncio.gather(*(end.confirm() for end in some))
+        if await server.command("EXISTS", *keys) == len(keys):
+            over = await _over(server, {end.other_session for end in some})
+            some = [end for end in some if end.other_session in over]
+        await asyncio.gather(*(end.confirm() for end in some))
+
+
+async def _over(server: Server, sessions: set[str]) -> set[str]:
+    """Those that are over; a pool is none, nor is one that is not known."""
+    asked = [session for session in sessions if session and not session.startswith(POOL)]
+    if not asked:
+        return set()
+    deadlines = await server.command("ZMSCORE", server.keys.leases, *asked)
+    return {session for session, at in zip(asked, deadlines, strict=True) if at is None}
+
+
+async def _find_questions(server: Server) -> None:
+    asking = iter([channel for channel in server.channels.values() if channel.is_asking])
+    while some := list(islice(asking, AT_ONCE)):
+        await asyncio.gather(*(channel.offer_again() for channel in some))
 
 
 async def _find_registrations(server: Server, turn: int) -> None:
@@ -98,5 +116,5 @@ async def leave_to_others(server: Server, session: str) -> None:
     """
     keys = server.keys
     left = await server.command("EXISTS", keys.held(session), keys.inbox(session))
-    if left or await server.command("HGET", keys.streams, inbox_field(session)) is not None:
+    if left or await _has_inbox(server, session):
         await server.command("ZADD", keys.leases, 0, session)

@@ -10,13 +10,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from broker._bodies import Command, read_body
 from broker._entries import Entry, EntryId, read_bell, read_range
 from broker.errors import RedisError
 
 BATCH = 256
-Command = Callable[..., Awaitable[Any]]
 Missed = Callable[[], None]
 """Called for each bell that shows that one before it was not heard."""
 
@@ -120,7 +120,7 @@ class Reader(ABC):
         """The entry with its body, fetched where it is kept by reference; None stays away."""
         if entry.reference is None:
             return entry
-        body = await self._command("GET", entry.reference, large=True)
+        body = await read_body(self._command, entry.reference)
         return entry if body is None else entry.with_body(body)
 
     @abstractmethod

@@ -167,6 +167,12 @@ OFFER = _script(
     "run epoch session op id printer user data kept trace field*",
     "OK NO_LISTENERS WAITING CLOSED GONE NOT_YOURS GAP NO_BODY EPOCH LAPSED",
 )
+OFFER_AGAIN = _script(
+    "offer_again",
+    "meta leases channel log streams board* room*",
+    "run epoch session id printer user field*",
+    "OK FORGOTTEN GONE NOT_YOURS EPOCH LAPSED",
+)
 FOLLOW_UP = _script(
     "follow_up",
     "meta leases channel log streams inbox body",
@@ -291,14 +297,20 @@ DEAD_LETTER = _script(
 )
 REPLAY = _script(
     "replay",
-    "meta leases pools streams dead stream room returned idle",
-    "run epoch session letter pool group field entry name* value*",
+    "meta leases pools streams dead receipt stream room returned idle",
+    "run epoch session letter call keep pool group field entry name* value*",
     "OK GONE NO_POOL FULL OVER EPOCH LAPSED",
+)
+DROP = _script(
+    "drop",
+    "dead receipt",
+    "run letter call keep",
+    "OK GONE",
 )
 
 SCRIPTS = (
-    HELLO, RENEW, SWEEP, BURY, GRANT, OPEN, UNI_SEND, OFFER, FOLLOW_UP, RESPOND, SOURCE_CLOSE,
-    LISTENER_CLOSE, SERVER_CLOSE, DELETE_PRINTER, REGISTER, UNREGISTER, TAKE, CONFIRM,
+    HELLO, RENEW, SWEEP, BURY, GRANT, OPEN, UNI_SEND, OFFER, OFFER_AGAIN, FOLLOW_UP, RESPOND,
+    SOURCE_CLOSE, LISTENER_CLOSE, SERVER_CLOSE, DELETE_PRINTER, REGISTER, UNREGISTER, TAKE, CONFIRM,
     CREATE_POOL, DELETE_POOL, JOIN, FETCH, FINISH, HAND_BACK, DISOWN, ORPHAN, ADOPT, DEAD_LETTER,
-    REPLAY,
+    REPLAY, DROP,
 )  # fmt: skip

@@ -109,6 +109,8 @@ class Server:
         self.session = new_session()
         self.epoch = ""
         self.lapses = 0
+        self._lost: str | None = None
+        """The session before, while the present one has not begun: Redis refused it, or is away."""
         self.answered = 0.0
         """When Redis answered last, by the event loop's clock."""
         self.ahead = 0.0
@@ -394,9 +396,9 @@ class Server:
         while True:
             if self._is_closing:
                 raise BrokerClosed(f"server {self.name}: the broker is closed")
-            if self._changing.locked():
-                async with self._changing:
-                    pass  # a new session or epoch is being taken up
+            if self._changing.locked() or self._lost is not None:
+                async with self._changing:  # a new session or epoch is being taken up
+                    await self._begin_anew()
             session, epoch = self.session, self.epoch
             call = make()
             asked = loop.time()
@@ -428,6 +430,11 @@ class Server:
                 return [word, *reply[1:]], held
             # Otherwise a Redis answered that another one has replaced since, as one does that was
             # frozen: perhaps nobody knows of it. The same call settles it.
+
+    async def ask_aside(self, call: Call) -> Reply:
+        """The same of a script that asks for no session, from a server that has none perhaps."""
+        word, *rest = await self._settled(lambda: self.link.run(call, ()))
+        return [word.decode(), *rest]
 
     async def ask_anew(self, make: Callable[[], Call]) -> Reply:
         """The same for what hangs on no earlier session: after a lapse, under the new one."""
@@ -512,7 +519,7 @@ class Server:
             for reader in (self._inbox, *self.listening.readers.values()):
                 if reader is not None:
                     reader.replaced(int(epoch))
-            confirming = self.spawn(self._confirm_all())
+            confirming = self._again(self._confirm_all())
         if confirming is not None:  # whoever asked may be cancelled; a lease has to be renewed
             await asyncio.wait({confirming}, timeout=self.settings.lease / 3)
 
@@ -535,8 +542,7 @@ class Server:
     async def _lapsed(self, session: str) -> None:
         """What this process held is over. Registrations are made again under a new session.
 
-        Where Redis refuses even the new session for now, the next call finds it unknown, and tries
-        again.
+        Where Redis refuses even the new session for now, the next call begins it.
         """
         async with self._changing:
             if session != self.session:
@@ -544,7 +550,7 @@ class Server:
             self.lapses += 1
             self.observer.lease_lost(self.name)
             log.warning("server %s: session %s lapsed", self.name, session)
-            self.session = new_session()
+            self.session, self._lost = new_session(), session
             channels, self.channels = list(self.channels.values()), {}
             dialogs, self.dialogs = list(self.dialogs.values()), {}
             for channel in channels:
@@ -558,10 +564,21 @@ class Server:
                 self.register_again(registration)
             for replica in replicas:
                 self.join_again(replica)
-            await self._forget_inbox()
+            await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        """Take up the new session, if it has not begun."""
+        if self._lost is None:
+            return
+        await self._forget_inbox()
+        try:
             await self._begin()
-            with contextlib.suppress(*PASSING):
-                await _missing.leave_to_others(self, session)
+        except SessionLapsed:  # Redis heard of it before, and took it for dead since
+            self.session = new_session()
+            raise
+        lost, self._lost = self._lost, None
+        with contextlib.suppress(*PASSING):
+            await _missing.leave_to_others(self, lost)
 
     def register_again(self, registration: Registration[Any]) -> None:
         """Try until it stands, or is refused for good."""
@@ -571,11 +588,12 @@ class Server:
         """Try until it has joined, or is refused for good."""
         self._again(self._join_again(replica))
 
-    def _again(self, work: Coroutine[Any, Any, None]) -> None:
+    def _again(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         task = self.spawn(work)
         if task is not None:
             self._registering.add(task)
             task.add_done_callback(self._registering.discard)
+        return task
 
     async def stop_registering(self) -> None:
         """Break off what is being registered again."""

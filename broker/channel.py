@@ -118,6 +118,11 @@ class Channel(End[Response[Any]]):
         return self._owner or None
 
     @property
+    def other_session(self) -> str:
+        """See :attr:`broker._end.End.other_session`."""
+        return self._owner_session
+
+    @property
     def _target(self) -> str:
         return self.user or EVERYONE
 
@@ -450,6 +455,20 @@ class Channel(End[Response[Any]]):
             self._asked,
             reason,
         )
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether its question may be open: nobody answered that this end knows of."""
+        return self.style is BIDIRECTIONAL and self.is_open and self._op > 0 and not self._token
+
+    async def offer_again(self) -> None:
+        """Put an open question back on the boards that lost it, for those who come late.
+
+        Where Redis does not know the question any more, both ends are told NOTIFICATION_RELEASE.
+        """
+        lost = await self._known(lambda: _calls.offer_again(self._server.keys, self._boards))
+        if any(lost):
+            log.warning("channel %s: Redis lost its question on %d boards", self.id, *lost)
 
     def _confirm_call(self) -> Call:
         return _calls.confirm(self._server.keys, self.id, SOURCE, self._op, self._token)

@@ -12,12 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from broker import _calls, _pools
+from broker._bodies import read_body
 from broker._calls import Place
 from broker._entries import Entry, read_range
 from broker._keys import EVERYONE, channel_audiences
 from broker._plan import PoolPlan
 from broker._scripts import Arg
-from broker._server import Server
+from broker._server import Server, new_id
 from broker._stored import stored
 from broker.conversation import BIDIRECTIONAL, Style
 from broker.errors import InvalidArgument, NoSuchLetter, NotReplayed
@@ -137,7 +138,7 @@ class DeadLetters:
         letter = await _read(server, id)
         if letter.reference is None:
             return letter
-        return replace(letter, data=await server.command("GET", letter.reference, large=True))
+        return replace(letter, data=await read_body(server.command, letter.reference))
 
     async def replay(self, name: str | Name | None, id: str) -> DeadLetter:
         """Hand it to its pool again, and to no other listener; returns the letter that it was.
@@ -152,7 +153,10 @@ class DeadLetters:
         pool = await _pools.find(server, letter.registration)
         place = await self._place(server, letter, pool)
         fields: dict[str, Arg] = dict(letter.fields)
-        word, *_ = await server.ask_anew(lambda: _calls.replay(server.keys, id, place, fields))
+        call = new_id()
+        word, *_ = await server.ask_anew(
+            lambda: _calls.replay(server.keys, id, place, fields, call, server.keep)
+        )
         match word:
             case "OK":
                 return letter
@@ -187,7 +191,8 @@ class DeadLetters:
             letter = await _read(server, id)
         except NoSuchLetter:
             return False
-        if not await server.command("XDEL", server.keys.dead, id):
+        word, *_ = await server.ask_aside(_calls.drop(server.keys, id, new_id(), server.keep))
+        if word != "OK":
             return False
         if letter.reference is not None and not await _is_shared(server, letter):
             await server.command("UNLINK", letter.reference)

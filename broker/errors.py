@@ -457,6 +457,10 @@ class RedisFull(RedisError):
     retryable = True
 
 
+WRITES_NOTHING = (RedisFull, RedisReadOnly)
+"""Redis takes no writes for now: nothing was done, and the same call may succeed later."""
+
+
 class DurabilityUnavailable(RedisError):
     """This Redis cannot give the durability that the settings ask for."""
 

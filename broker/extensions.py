@@ -20,6 +20,8 @@ from broker.errors import ExtensionInvalid
 T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FILE = "entry_points.txt"
+OWN = "tympan"
+"""The distribution that this is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Point:
     """``module:object``."""
     distribution: str
     """Name and version, such as ``toner-alerts 1.0``."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it comes with Tympan itself."""
+        return self.distribution.partition(" ")[0] == OWN
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value!r} ({self.group} of {self.distribution})"
@@ -82,7 +89,8 @@ class Extensions(Generic[T]):
     Args:
         group: the group of entry points.
         fit: makes of a name, what was loaded for it, and the extensions taken before it (by
-            name) what callers get; raises Unfit. Distributions come in the order of their names.
+            name) what callers get; raises Unfit. Tympan's own come first, other distributions
+            in the order of their names.
     """
 
     def __init__(
@@ -178,7 +186,7 @@ class Extensions(Generic[T]):
 
 
 def _distributions(group: str) -> list[metadata.Distribution]:
-    """Installed distributions with entry points of this group, sorted by name.
+    """Installed distributions with entry points of this group: Tympan's own, then by name.
 
     ``metadata.entry_points()`` fails as a whole where the file of any distribution is damaged.
     """
@@ -190,7 +198,7 @@ def _distributions(group: str) -> list[metadata.Distribution]:
         if distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"):
             name = re.sub(r"[-_.]+", "-", distribution.name or "").lower()
             found.setdefault(name, distribution)  # the first on the path is the one in use
-    return [found[name] for name in sorted(found)]
+    return [found[name] for name in sorted(found, key=lambda name: (name != OWN, name))]
 
 
 def _is_being_imported(module: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from broker._bodies import read_body
 from broker._entries import Entry, read_range
 from broker._keys import EVERYONE, parse_grant_field, parse_subject
 from broker._plan import RegistrationPlan
@@ -165,7 +166,7 @@ async def read_conversation(server: Server, channel: str) -> list[Utterance]:
             read = [_utterance(entry) for entry in entries]
         for entry, utterance in zip(entries, read, strict=True):
             if entry.reference is not None:
-                data = await server.command("GET", entry.reference, large=True)
+                data = await read_body(server.command, entry.reference)
                 said.append(replace(utterance, data=data))
             else:
                 said.append(utterance)

@@ -100,6 +100,11 @@ class Offer(End[Notification[P]], Generic[P]):
         return self.closing is not None and self.closing.acquired
 
     @property
+    def other_session(self) -> str:
+        """See :attr:`broker._end.End.other_session`."""
+        return self._source
+
+    @property
     def _me(self) -> str:
         return self._listener
 

@@ -7,9 +7,10 @@ being said again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Generic
 
 from broker import _calls, _trace
@@ -17,7 +18,7 @@ from broker._calls import Place, Stowed
 from broker._entries import Entry, EntryId
 from broker._keys import parse_subject
 from broker._scripts import Call
-from broker.errors import TympanError
+from broker.errors import WRITES_NOTHING, TympanError
 from broker.notification import Body, Notification, P
 from broker.offer import Offer
 from broker.results import S_OK, Result
@@ -55,6 +56,8 @@ class PooledOffer(Offer[P], Generic[P]):
         self._said: deque[Notification[P] | None] = deque()
         """What was said before in this turn: the source's notifications; None for a response."""
         self._ends_turn = False
+        self._letter = ""
+        """The dead letter that it is."""
 
     @classmethod
     def waiting(cls, replica: Replica[P], channel: str, facts: dict[str, str]) -> PooledOffer[P]:
@@ -109,6 +112,10 @@ class PooledOffer(Offer[P], Generic[P]):
         Also true where Redis may have forgotten that somebody had.
         """
         return self.times > 1 or self._is_doubtful
+
+    def mark(self) -> None:
+        """Somebody has begun with it: whoever is given it now finds it redelivered."""
+        self._is_doubtful = True
 
     # Answering ----------------------------------------------------------------------------------
 
@@ -191,9 +198,9 @@ class PooledOffer(Offer[P], Generic[P]):
 
     async def done(self) -> None:
         """It is handled: declined, lost, or closed. Raises NotInHand."""
-        place, self.place = self.place, None
-        if place is not None:
-            await self.replica.finish(place)
+        with self._leaving() as place:
+            if place is not None:
+                await self.replica.finish(place)
 
     async def settle(self) -> None:
         """The question is open no more, so nobody need have it in hand."""
@@ -207,28 +214,32 @@ class PooledOffer(Offer[P], Generic[P]):
 
         Where an answer was asked for whose outcome is unknown, the dialog may wait for a replica.
         """
-        place, self.place = self.place, None
-        try:
+        with self._leaving(lets_go=True) as place:
             if place is not None:
                 await self.replica.hand_back(place, after)
-        finally:
-            self._let_go_unsettled()
 
-    def _let_go_unsettled(self) -> None:
-        """If the pool came to own it here, nobody carries it: the audit has it wait."""
-        if not self.is_mine:
-            self.let_go()
+    @contextlib.contextmanager
+    def _leaving(self, *, lets_go: bool = False) -> Iterator[Place | None]:
+        """What is done inside gives up its place, unless Redis wrote nothing of it."""
+        place, self.place = self.place, None
+        try:
+            yield place
+        except WRITES_NOTHING:
+            self.place, lets_go = place, False
+            raise
+        finally:
+            # If the pool came to own it here, nobody carries it: the audit has it wait.
+            if lets_go and not self.is_mine:
+                self.let_go()
 
     async def bury(self, reason: str) -> str:
         """Put it aside as a dead letter, and close the dialog if the pool owns it."""
-        place, self.place = self.place, None
-        try:
-            letter = await self.replica.bury(self.notification, self.times, reason, place)
-        finally:
-            self._let_go_unsettled()
+        if not self._letter:
+            with self._leaving(lets_go=True) as place:
+                self._letter = await self.replica.bury(self.notification, self.times, reason, place)
         if self.is_mine and self.closing is None:
             await self.close()
-        return letter
+        return self._letter
 
     def _over(self) -> None:
         super()._over()

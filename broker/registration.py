@@ -285,22 +285,21 @@ class Registration(Generic[P]):
 
         Notifications that were accepted before, and are here, stay to be fetched.
         """
-        if self._state != "ended":
-            self._state = "registering"
-        self._backlog.leave_rooms()
-        for offer in list(self._offers.values()):
-            offer.peer_died()
-        self._new_offers.clear()
-        self._offers = {}
+        self._begin_again(list(self._offers.values()))
 
     def lost(self) -> None:
         """Redis lost it: it will register again. Dialogs go on, questions are offered anew."""
+        self._begin_again(
+            [each for each in self._offers.values() if not (each.is_mine or each.is_answering)]
+        )
+
+    def _begin_again(self, over: list[Offer[P]]) -> None:
+        """It will register again; these offers are over."""
         if self._state != "ended":
             self._state = "registering"
         self._backlog.leave_rooms()
-        for offer in list(self._offers.values()):
-            if not (offer.is_mine or offer.is_answering):
-                offer.peer_died()
+        for offer in over:
+            offer.peer_died()
         self._new_offers.clear()
         self._offers = {}
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from broker import _calls, _pools
+from broker._bodies import read_body
 from broker._calls import Place
 from broker._entries import Entry, entry, read_range
 from broker._keys import EVERYONE, Audience
@@ -109,6 +110,10 @@ class Delivery(Generic[P]):
         """Of those who heard it nobody needs it any more."""
         with contextlib.suppress(RedisError):  # it ends by itself
             await self.replica.server.command("UNLINK", body)
+
+    def mark(self) -> None:
+        """Somebody has begun with it: whoever is given it now finds it redelivered."""
+        self._is_doubtful = True
 
     async def hand_back(self, after: float = 0.0) -> None:
         """Give it up; the pool hands it out again in ``after`` seconds. Raises NotInHand."""
@@ -440,7 +445,7 @@ class Replica(Generic[P]):
         else:
             body = found.reference if found.fields.get("keep") == b"sole" else None
             one = Delivery(self, place, self._notification(found), is_doubtful, body)
-        self._in_hand[place.audience.field, place.entry, place.times] = one
+        self._in_hand[_where(place)] = one
         return one
 
     async def _whole(self, found: Entry) -> Entry:
@@ -448,7 +453,7 @@ class Replica(Generic[P]):
         if found.reference is None:
             return found
         try:
-            body = await self.server.command("GET", found.reference, large=True)
+            body = await read_body(self.server.command, found.reference)
         except RedisUnreachable:
             raise
         except RedisError as error:
@@ -481,7 +486,7 @@ class Replica(Generic[P]):
                 place
                 for audience in self._plan.audiences
                 async for place in self._pending(audience)
-                if (audience.field, place.entry, place.times) not in self._in_hand
+                if _where(place) not in self._in_hand
             ]
             for i in range(0, len(unknown), AT_ONCE):
                 part = [(place, 0) for place in unknown[i : i + AT_ONCE]]
@@ -690,8 +695,21 @@ class Replica(Generic[P]):
         )
         return await server.ask(lambda: call)
 
+    def holds(self, one: Delivery[P] | PooledOffer[P]) -> bool:
+        """Whether it is in hand here, as far as is known."""
+        place = one.place
+        return place is not None and self._in_hand.get(_where(place)) is one
+
+    def keep(self, one: Delivery[P] | PooledOffer[P]) -> None:
+        """Have it stay in hand: Redis wrote nothing of what was to become of it.
+
+        Otherwise the audit hands back what a call could not settle.
+        """
+        if one.place is not None and self._state == "joined":
+            self._in_hand[_where(one.place)] = one
+
     def _forget(self, place: Place) -> None:
-        self._in_hand.pop((place.audience.field, place.entry, place.times), None)
+        self._in_hand.pop(_where(place), None)
 
     def _not_in_hand(self, place: Place) -> NotInHand:
         return NotInHand(
@@ -702,6 +720,10 @@ class Replica(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<Replica of {self.pool} for {self.name} {self.plan.type}>"
+
+
+def _where(place: Place) -> Where:
+    return place.audience.field, place.entry, place.times
 
 
 def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:

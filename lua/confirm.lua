@@ -1,7 +1,8 @@
 -- confirm: after a new epoch each end of a channel asks whether Redis still knows what it knows.
 --
 -- State that survived goes on; where Redis forgot an operation that was answered, or the owner,
--- both ends must end the channel: nothing is resurrected silently (D13).
+-- both ends must end the channel: nothing is resurrected silently (D13). So must an end whose other end's
+-- session is over: whoever runs a session down ends what it holds before, if Redis did not lose the list.
 --
 -- KEYS     meta      hash
 --          leases    zset
@@ -22,10 +23,14 @@ local run, epoch, session, handle, op, token = unpack(ARGV, 1, 6)
 
 local refusal = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
-local state, token_known, last =
-  unpack(redis.call('HMGET', channel, 'state', 'token', handle == 'source' and 'op' or 'op:' .. handle))
+local fields = handle == 'source' and { 'op', 'owner_session' } or { 'op:' .. handle, 'session' }
+local state, token_known, last, other = unpack(redis.call('HMGET', channel, 'state', 'token', unpack(fields)))
 if not state then return { 'GONE' } end
 if tonumber(last or 0) < tonumber(op) then return { 'FORGOTTEN' } end
 if handle == 'source' and token_known then token_known = string.match(token_known, '^[^/]*') end
 if token ~= '' and token_known ~= token then return { 'FORGOTTEN' } end
+local in_pool = other and string.sub(other, 1, 1) == '~' -- it waits for a replica
+if other and not in_pool and state ~= 'closed' and not redis.call('ZSCORE', leases, other) then
+  return { 'FORGOTTEN' }
+end
 return { 'OK', state }

@@ -45,17 +45,20 @@ if tonumber(redis.call('HGET', counts, count) or 0) >= tonumber(limit) then retu
 
 -- Reads that raise WRONGTYPE for somebody else's key while nothing is written yet.
 redis.call('HLEN', streams)
-local is_lost = false -- whether the pool was there, and somebody deleted the list of pools
+local many = redis.call('HLEN', pools)
+local is_lost = many ~= tonumber(redis.call('HGET', meta, 'pooled') or many) -- somebody deleted the list
+local was_there = false
 for i = 0, (#KEYS - 6) / 2 - 1 do
   redis.call('XLEN', KEYS[7 + 2 * i])
   redis.call('ZCARD', KEYS[8 + 2 * i])
-  is_lost = is_lost or has_group(KEYS[7 + 2 * i], group)
+  was_there = was_there or has_group(KEYS[7 + 2 * i], group)
 end
 entry.since = now
 redis.call('HSET', pools, id, cjson.encode(entry))
-if not is_lost then redis.call('HINCRBY', counts, count, 1) end
+if not was_there then redis.call('HINCRBY', counts, count, 1) end
 -- A list that was lost begins anew: so the others on it are not taken for deleted ones.
-redis.call('HSET', meta, 'pools', is_lost and next_list('', string.format('%.0f', now)) or next_list(listed, epoch))
+if is_lost then listed, epoch = '', string.format('%.0f', now) end
+redis.call('HSET', meta, 'pools', next_list(listed, epoch), 'pooled', many + 1)
 for i = 0, (#KEYS - 6) / 2 - 1 do
   local stream, room, field = KEYS[7 + 2 * i], KEYS[8 + 2 * i], ARGV[12 + i]
   local number = last_number(stream, streams, field, floor)

@@ -44,8 +44,10 @@ for i = 0, (#KEYS - 7) / 3 - 1 do
   redis.call('ZCARD', KEYS[9 + 3 * i])
   redis.call('ZCARD', KEYS[10 + 3 * i])
 end
+local many = redis.call('HLEN', pools)
+local pooled = redis.call('HGET', meta, 'pooled') or many
 redis.call('HDEL', pools, id)
-redis.call('HSET', meta, 'pools', next_list(listed, epoch))
+redis.call('HSET', meta, 'pools', next_list(listed, epoch), 'pooled', pooled - 1)
 if redis.call('HINCRBY', counts, count, -1) <= 0 then redis.call('HDEL', counts, count) end
 for i = 0, (#KEYS - 7) / 3 - 1 do
   local stream, room, returned, field = KEYS[8 + 3 * i], KEYS[9 + 3 * i], KEYS[10 + 3 * i], ARGV[7 + i]

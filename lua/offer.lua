@@ -65,9 +65,5 @@ local at = string.format('%.0f', now)
 redis.call('XADD', log, '*', unpack(traced({ 'event', 'notification', 'by', 'source', 'at', at, kept, data }, trace)))
 local fields = traced({ 'event', 'offer', 'channel', id, 'printer', printer, 'user', user, 'source', session,
   'at', at, kept, data }, trace)
-for i = 0, #offers - 1 do
-  local board, entry = KEYS[7 + 2 * i], offers[i + 1]
-  redis.call('XADD', board, entry, unpack(fields))
-  if boards.listening[i + 1] > 0 then ring(bell, board, entry, fields) end
-end
+for i = 0, #offers - 1 do put_on(bell, boards, i, offers[i + 1], fields) end
 return { word }

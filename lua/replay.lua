@@ -1,13 +1,15 @@
 -- replay: a dead letter goes back to the pool that put it aside.
 --
 -- A notification is added to the pool's stream as a new entry; a question that is still open is
--- handed out from its board again, to that pool alone.
+-- handed out from its board again, to that pool alone. Neither need be there any more when a call
+-- is repeated, so the letter leaves a receipt: whose call it was.
 --
 -- KEYS     meta      hash
 --          leases    zset
 --          pools     hash    pool's registration -> its record (JSON)
 --          streams   hash
 --          dead      stream  the server's dead letters
+--          receipt   string  id of the call by which this letter went
 --          stream    stream  the pool's own, or the board
 --          room      zset    its room
 --          returned  zset    entry that was handed back -> when it is due, ms
@@ -16,6 +18,8 @@
 --          epoch     the epoch that the caller knows
 --          session   id of the caller's session
 --          letter    the letter's id
+--          call      id of this call, minted by the caller
+--          keep      ms that the receipt stays
 --          pool      the pool's registration
 --          group     name of the consumer group
 --          field     the stream in streams
@@ -29,12 +33,16 @@
 -- @include shared/append
 -- @include shared/pool
 
-local meta, leases, pools, streams, dead, stream, room, returned, idle = unpack(KEYS, 1, 9)
-local run, epoch, session, letter, pool, group, field, entry = unpack(ARGV, 1, 8)
+local meta, leases, pools, streams, dead, receipt, stream, room, returned, idle = unpack(KEYS, 1, 10)
+local run, epoch, session, letter, call, keep, pool, group, field, entry = unpack(ARGV, 1, 10)
 
 local refusal, now, bell, floor = guard(meta, leases, run, epoch, session)
 if refusal then return refusal end
-if not is_there(dead, letter) then return { 'GONE' } end
+local by = redis.call('GET', receipt)
+if not is_there(dead, letter) then
+  if by == call then return { 'OK' } end
+  return { 'GONE' }
+end
 if redis.call('HEXISTS', pools, pool) == 0 then return { 'NO_POOL' } end
 local space, number = redis.call('ZSCORE', room, group), last_number(stream, streams, field, floor)
 if not space then return { 'NO_POOL' } end
@@ -51,8 +59,9 @@ if is_board then
   if has_group(stream, group) then redis.call('XCLAIM', stream, group, NOBODY, 0, entry, 'FORCE', 'JUSTID') end
 else
   redis.call('HSET', streams, field, number + 1)
-  redis.call('XADD', stream, entry_id(epoch, number + 1), unpack(ARGV, 9))
+  redis.call('XADD', stream, entry_id(epoch, number + 1), unpack(ARGV, 11))
 end
 redis.call('XDEL', dead, letter)
+redis.call('SET', receipt, call, 'PX', keep)
 wake(bell, idle, 1, pool)
 return { 'OK' }

@@ -6,12 +6,22 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.cli.commands import Place, Tympan
 from tests.cluster import RedisCluster
 from tests.farm import Backend, ClusterBackend, Farm, MemoryBackend, RedisBackend
 from tests.servers import RedisServer
 
 BACKENDS = ("memory", "redis")
 """Where most tests run that do not look at one kind of Redis; the conformance suite adds one."""
+
+
+def pytest_configure() -> None:
+    """How long an example of a property takes says something of the machine only."""
+    from hypothesis import HealthCheck, settings  # not before pytest has rewritten it
+
+    slow = [HealthCheck.too_slow]
+    settings.register_profile("tests", max_examples=50, deadline=None, suppress_health_check=slow)
+    settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +36,19 @@ def redis_cluster() -> Iterator[RedisCluster]:
     """One real Redis Cluster of three masters for the session; none of them is ever given up."""
     with RedisCluster(node_timeout=60.0) as cluster:
         yield cluster
+
+
+@pytest.fixture
+async def tympan(redis_server: RedisServer) -> AsyncIterator[Tympan]:
+    """The command, on the tests' redis-server."""
+    async with Tympan(redis_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def place() -> Place:
+    """A print server of this test's own."""
+    return Place()
 
 
 def backend_named(name: str, request: pytest.FixtureRequest) -> Backend:

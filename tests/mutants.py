@@ -78,6 +78,9 @@ EQUIVALENT: dict[str, str] = {
     "shared/append: `>=` for `>` in `size + #head + #body > BELL_MOST`": (
         "differs for a bell of just so many bytes, which may be one or two"
     ),
+    "uni_send: no `kept == 'ref'` in `kept == 'ref' and redis.call('EXISTS', body) == 0`": (
+        "where the body travels in the call, the channel's own key stands in for the body's"
+    ),
     "uni_send: always `here > 0`": "spares reads of a stream that is not written",
     "uni_send: `>=` for `>` in `here > 0`": "spares reads of a stream that is not written",
     "uni_send: always `pool ~= ''`": "spares a read: an audience's room stands for what is idle",

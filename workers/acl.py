@@ -33,9 +33,9 @@ _BELL = re.compile(r"redis\.pcall\(bell\b")
 _SPECIAL = re.compile(r"([*?\[\]\\])")
 
 READING = frozenset({
-    "EXISTS", "GET", "HGET", "HGETALL", "HLEN", "HMGET", "HSCAN", "SCARD", "SISMEMBER", "SMEMBERS",
-    "SSCAN", "XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE", "XREVRANGE", "ZCARD",
-    "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
+    "EXISTS", "GETRANGE", "HGET", "HGETALL", "HLEN", "HMGET", "HSCAN", "SCARD", "SISMEMBER",
+    "SMEMBERS", "SSCAN", "STRLEN", "XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE",
+    "XREVRANGE", "ZCARD", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
 })  # fmt: skip
 """Commands that change nothing; all others are taken to write what they are given."""
 
@@ -54,7 +54,15 @@ class Task(StrEnum):
 
 SESSION = ("hello", "renew", "sweep", "bury", "confirm")
 RUNS: Mapping[Task, tuple[str, ...]] = {
-    Task.SOURCE: (*SESSION, "open", "uni_send", "offer", "follow_up", "source_close"),
+    Task.SOURCE: (
+        *SESSION,
+        "open",
+        "uni_send",
+        "offer",
+        "offer_again",
+        "follow_up",
+        "source_close",
+    ),
     Task.LISTENER: (*SESSION, "register", "unregister", "take", "respond", "listener_close"),
     Task.POOL: (
         *SESSION,
@@ -71,6 +79,7 @@ RUNS: Mapping[Task, tuple[str, ...]] = {
         "listener_close",
         "dead_letter",
         "replay",
+        "drop",
     ),
     Task.ADMINISTRATOR: ("grant", "server_close", "delete_printer"),
 }
@@ -114,7 +123,7 @@ BEGIN = Duty(
         *("EXISTS channel", "EXISTS held", "EXISTS inbox", "ZADD leases"),
     ),
 )
-BODIES = ("SET body", "GET body", "UNLINK body")
+BODIES = ("SET body", "GETRANGE body", "STRLEN body", "UNLINK body")
 POOLS = (
     *("HSCAN pools", "HGET streams", "ZRANGEBYSCORE leases", "SISMEMBER held", "SMEMBERS held"),
     *("SCARD waiting", "ZCARD returned", "XLEN stream", "XRANGE stream", "XPENDING stream"),
@@ -128,7 +137,7 @@ LOOK = Duty(
         *("ZCARD leases", "HGET meta", "HGETALL pools", "SMEMBERS waiting", "ZCARD room"),
         *(f"HLEN {key}" for key in ("channels", "pools", "registrations")),
         *(f"HSCAN {key}" for key in ("channels", "registrations", "grants")),
-        *("HGETALL channel", "XRANGE log", "GET body"),
+        *("HGETALL channel", "XRANGE log", "GETRANGE body", "STRLEN body"),
         *("XLEN dead", "XRANGE dead", "XREVRANGE dead"),
     ),
 )
@@ -172,11 +181,11 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             "give rights, delete printers and pools, name servers, replay and drop dead letters",
             (
                 *(*RUNS[Task.ADMINISTRATOR], "unregister", "listener_close", "create_pool"),
-                *("delete_pool", "replay"),
+                *("delete_pool", "replay", "drop"),
             ),
             (
                 *("HMGET grants", "HGET registrations", "HDEL servers", "HSETNX servers"),
-                *("ZRANGE leases", "XDEL dead", "UNLINK body", "PEXPIRE body"),
+                *("ZRANGE leases", "UNLINK body", "PEXPIRE body"),
             ),
         ),
     ),
@@ -329,6 +338,7 @@ def keys_by_kind(keys: Keys, one: str, pool: str, audience: Audience) -> dict[st
         "inbox": keys.inbox(one),
         "held": keys.held(one),
         "body": keys.body(one),
+        "receipt": keys.receipt(one),
         "waiting": keys.held(pool),
         "idle": keys.idle(pool),
         "returned": keys.returned(pool, audience),

@@ -19,6 +19,13 @@ local function boards_from(first, first_field, streams, floor)
   return { first = first, first_field = first_field, numbers = numbers, open = open, listening = listening }
 end
 
+-- Puts the channel's offer on one of them, the first being 0, and rings where somebody listens.
+local function put_on(bell, boards, i, offer, fields)
+  local board = KEYS[boards.first + 2 * i]
+  redis.call('XADD', board, offer, unpack(fields))
+  if boards.listening[i + 1] > 0 then ring(bell, board, offer, fields) end
+end
+
 -- Takes the channel's offers off all its boards and says why on their bells. A board that is empty
 -- then, and that nobody listens to, ends; the floor keeps the numbers of a later one above its own.
 local function withdraw(bell, meta, streams, boards, epoch, floor, offers, why)

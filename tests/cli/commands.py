@@ -12,11 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.cli.launcher import Launched, Launcher
+
 PATIENCE = 20.0
 """Seconds that a test waits for what must come, on a machine that does much else."""
 TYPE = "5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01"
 COMMAND = (sys.executable, "-m", "workers.cli")
 CHECKOUT = Path(__file__).resolve().parents[2]
+LONGEST_LINE = 2**25
+OF_THE_INTERPRETER = ("PYTHON", "LANG", "LC_")
+"""Variables that are read when a process begins, not by what it runs."""
 
 Event = dict[str, Any]
 
@@ -41,29 +46,66 @@ class Process:
         self._cwd = cwd
         self.lines: list[str] = []
         self.notes = ""
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Launched | None = None
+        self._input: asyncio.WriteTransport | None = None
+        self._output: asyncio.ReadTransport | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
     async def start(self, environment: Mapping[str, str], stdin: int) -> Self:
         """Start it. Standard input is a pipe, or the descriptor that is given."""
-        self._process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        (said, to_say), (noted, to_note) = os.pipe(), os.pipe()
+        theirs = [to_say, to_note]
+        if stdin == asyncio.subprocess.PIPE:
+            stdin, ours = os.pipe()
+            theirs.append(stdin)
+            self._input, _ = await loop.connect_write_pipe(
+                asyncio.BaseProtocol, os.fdopen(ours, "wb", 0)
+            )
+        elif stdin == asyncio.subprocess.DEVNULL:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+            theirs.append(stdin)
+        try:
+            self._process = await self._begin(environment, (stdin, to_say, to_note))
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+            self._output, lines = await _reader(said)
+            _, notes = await _reader(noted)
+        self._readers = [
+            asyncio.create_task(self._read(lines, self.lines.append)),
+            asyncio.create_task(self._read(notes, self._remark)),
+        ]
+        return self
+
+    async def _begin(
+        self, environment: Mapping[str, str], streams: tuple[int, int, int]
+    ) -> asyncio.subprocess.Process | Launched:
+        if tuple(self._command) == COMMAND and not self._differs(environment):
+            launcher = Launcher.of(CHECKOUT)
+            return await launcher.start(self.words, environment, self._cwd, streams)
+        stdin, stdout, stderr = streams
+        return await asyncio.create_subprocess_exec(
             *self._command,
             *self.words,
             stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             env=environment,
             cwd=self._cwd,
-            limit=2**25,
         )
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._readers = [
-            asyncio.create_task(self._read(self._process.stdout, self.lines.append)),
-            asyncio.create_task(self._read(self._process.stderr, self._remark)),
-        ]
-        return self
+
+    def _differs(self, environment: Mapping[str, str]) -> bool:
+        """Whether it is to be another version of the program, or in another locale."""
+        path = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+        return any(
+            (folder / "workers").exists() for folder in {self._cwd, *map(Path, path)} - {CHECKOUT}
+        ) or any(
+            os.environ.get(name) != environment.get(name)
+            for name in os.environ.keys() | environment.keys()
+            if name.startswith(OF_THE_INTERPRETER) and name != "PYTHONPATH"
+        )
 
     async def _read(self, stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
         async for line in stream:
@@ -143,17 +185,15 @@ class Process:
 
     def feed(self, data: bytes, *, end: bool = False) -> None:
         """Write bytes to its standard input."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(data)
+        assert self._input is not None
+        self._input.write(data)
         if end:
-            self._process.stdin.close()
+            self._input.close()
 
     def stop_reading(self) -> None:
         """Close the pipe of its standard output, as ``head`` does."""
-        assert self._process is not None
-        transport = self._process._transport  # type: ignore[attr-defined]
-        transport.get_pipe_transport(1).close()
+        assert self._output is not None
+        self._output.close()
 
     async def clean_up(self) -> None:
         """End it, whatever it does."""
@@ -161,13 +201,21 @@ class Process:
             return
         if self._process.returncode is None:
             self._process.kill()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._input is not None:
+            self._input.close()
         await self._process.wait()
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     def __str__(self) -> str:
         return f"`tympan {' '.join(self.words)}` (reported {self.lines}, said {self.notes!r})"
+
+
+async def _reader(descriptor: int) -> tuple[asyncio.ReadTransport, asyncio.StreamReader]:
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    return transport, reader
 
 
 class Tympan:
@@ -209,6 +257,12 @@ class Tympan:
         ended = await process.ended()
         assert ended == status, f"exit status {ended}, not {status}: {process}"
         return process
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.clean_up()
 
     async def clean_up(self) -> None:
         """End what still runs."""

@@ -7,24 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from broker import Broker
-from tests.cli.commands import Place, Tympan
 from tests.servers import RedisServer
 
 Brokers = Callable[[str], Awaitable[Broker]]
-
-
-@pytest.fixture
-async def tympan(redis_server: RedisServer) -> AsyncIterator[Tympan]:
-    """The command, on the tests' redis-server."""
-    made = Tympan(redis_server.url)
-    yield made
-    await made.clean_up()
-
-
-@pytest.fixture
-def place() -> Place:
-    """A print server of this test's own."""
-    return Place()
 
 
 @pytest.fixture

@@ -206,9 +206,9 @@ async def pools(cast: Cast) -> None:
     another = await cast.another("worker")
     member = await Member.of(worker, ALERTS)
     channel = await source.open_channel(PRINTER, TYPE, user="desk")
-    for body in (b"small", LARGE, b"poison"):
+    for body in (b"small", LARGE, b"poison", b"venom"):
         await channel.send(body)
-    first, second, third = await member.take(3)
+    first, second, third, fourth = await member.take(4)
     await first.done()
     await second.hand_back()
     await (await member.delivery()).done()
@@ -217,6 +217,7 @@ async def pools(cast: Cast) -> None:
     again = await member.delivery()
     assert again.notification.data == b"poison"
     await again.bury("it burns again")
+    assert await worker.dead_letters.drop(PRINTER, await fourth.bury("it burns, too"))
     await channel.close()
 
     one, other = await Member.of(worker, QUESTIONS), await Member.of(another, QUESTIONS)
@@ -361,6 +362,7 @@ async def looking(cast: Cast) -> None:
 ASKED_SELDOM = {
     "HGET",  # the last number of a stream, where a bell named none
     "SREM",  # a share in a pool that is gone
+    "STRLEN",  # the size of a body that is read in several pieces
     *("EXISTS", "XLEN", "ZADD", "ZREM"),  # where somebody deleted a lease, or the room of a pool
     *("XREVRANGE", "UNLINK", "SELECT", "EVAL", "ACL|WHOAMI", "PUBSUB|NUMSUB"),
 }
@@ -486,6 +488,7 @@ SAMPLE = {
     "stream": f"{KEYS.meta.removesuffix('meta')}stream:laser-3|guid|uni|=a",
     "room": f"{KEYS.meta.removesuffix('meta')}room:laser-3|guid|uni|=a",
     "body": KEYS.body("b"),
+    "receipt": KEYS.receipt("1-1"),
 }
 """A key of each kind."""
 

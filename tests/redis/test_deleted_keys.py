@@ -15,6 +15,7 @@ from broker import ALL_USERS, BIDIRECTIONAL
 from broker._keys import Keys
 from broker.errors import ChannelAlreadyClosed, NoSuchPool
 from broker.results import S_OK
+from tests.conformance.actors import die
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.redis.pooling import ALERTS, QUESTIONS, Member, counted, facts, pool
 from tests.redis.scenes import BRISK, QUIET, Scene, heard, is_released, until
@@ -79,6 +80,23 @@ async def test_both_ends_of_a_channel_that_is_gone_are_told(farm: Farm, scene: S
     assert [await farm.client.xlen(board) for board in boards] == [0] * len(boards)
 
 
+@pytest.mark.parametrize("who", ["source", "listener"])
+async def test_an_end_is_told_whose_other_end_is_gone_with_the_list_of_what_it_held(
+    farm: Farm, scene: Scene, who: str
+) -> None:
+    """Nobody knows what to run down."""
+    keys, broker = keys_of(farm), getattr(scene, who)
+    session = (await broker.server(PRINTER)).session
+    held: Any = await farm.client.dump(keys.held(session))
+    await die(farm, broker)
+    await delete(farm, keys.held(session))
+    await farm.client.zrem(keys.leases, session)
+    await is_released(scene.owned if who == "source" else scene.answered)
+    # For whoever clears up.
+    await farm.client.restore(keys.held(session), 0, held)
+    await farm.client.zadd(keys.leases, {session: 0})
+
+
 async def test_who_calls_first_is_told_at_once(farm: Farm) -> None:
     scene = await Scene.set(farm, **QUIET)
     await delete(farm, keys_of(farm).channel(scene.asked.id))
@@ -118,11 +136,50 @@ async def test_a_question_whose_board_is_gone_can_be_answered(farm: Farm, scene:
     assert (await scene.asked.response(PATIENCE)).data == b"yes"
 
 
+async def test_a_question_whose_boards_are_gone_is_put_back_for_those_who_come_late(
+    farm: Farm, scene: Scene
+) -> None:
+    """Whoever was offered it is not offered it again, R72."""
+    await delete_like(farm, ":stream:", "|bi|")
+    late = await scene.listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+    offer = await farm.offered(late)
+    assert (offer.id, offer.notification.data) == (scene.asked.id, scene.question.notification.data)
+    assert scene.question.closing is None
+    await hears(scene, b"meanwhile")
+    await offer.respond(b"late")
+    assert (await scene.asked.response(PATIENCE)).data == b"late"
+
+
+async def test_a_question_to_a_pool_whose_boards_are_gone_is_answered(farm: Farm) -> None:
+    async with pool(farm, QUESTIONS, **ATTENTIVE) as source:
+        asked = await farm.question(source)
+        await delete_like(farm, ":stream:", "|bi|")
+        member = await Member.join(farm, QUESTIONS, **ATTENTIVE)
+        await (await member.offer()).respond(b"yes")
+        assert (await asked.response(PATIENCE)).data == b"yes"
+        await counted(source, 0, 1, BIDIRECTIONAL)
+
+
+async def test_a_question_that_is_gone_altogether_is_over(farm: Farm, scene: Scene) -> None:
+    await delete_like(farm, ":stream:", "|bi|")
+    await delete(farm, keys_of(farm).log(scene.asked.id))
+    await is_released(scene.asked)
+    await is_released(scene.question)
+
+
 async def test_who_is_told_nothing_any_more_begins_again(farm: Farm, scene: Scene) -> None:
     """The numbers of all streams are gone, those of the inboxes with them."""
     await delete(farm, keys_of(farm).streams)
     for end in (scene.asked, scene.answered, scene.question, scene.owned):
         await is_released(end)
+
+    async def is_registered_again() -> bool:
+        """And what its former session heard is ended: that counts as a listener so long."""
+        await scene.source.run_down(PRINTER)
+        on = await scene.listener.server(PRINTER)
+        return [facts.session for facts in await scene.listener.registrations()] == [on.session] * 2
+
+    await until(is_registered_again)
     await hears(scene, b"again")
     for broker in (scene.source, scene.listener):
         assert (await broker.server(PRINTER)).lapses == 1
@@ -203,6 +260,24 @@ async def test_pools_whose_list_is_gone_are_made_again(farm: Farm) -> None:
         assert (alerts.ends, questions.ends) == (0, 0)
         assert (await facts(source)).replicas == (alerts.replica.server.session,)
         await counted(source, 0, 2)
+
+
+async def test_pools_whose_list_is_gone_with_what_they_collected_are_made_again(
+    farm: Farm,
+) -> None:
+    async with pool(farm, ALERTS, QUESTIONS, **ATTENTIVE) as source:
+        alerts, questions = [await Member.join(farm, each) for each in (ALERTS, QUESTIONS)]
+        await delete(farm, keys_of(farm).pools, keys_of(farm).counts)
+        await delete_like(farm, ":stream:")
+        for member in (alerts, questions):
+            await member.replica.take(1)
+        channel = await source.open_channel(PRINTER, TYPE)
+        await channel.send(b"1")
+        assert (await alerts.delivery()).notification.data == b"1"
+        asked = await farm.question(source)
+        await (await questions.offer()).respond(b"yes")
+        assert (await asked.response(PATIENCE)).data == b"yes"
+        assert (alerts.ends, questions.ends) == (0, 0)
 
 
 async def test_a_pool_that_was_deleted_is_not_made_again(farm: Farm) -> None:

@@ -107,6 +107,13 @@ class Asked:
         return cls(source, channel, asked, stand, [await farm.offered(each) for each in stand])
 
 
+async def carries_on(channel: Channel, owner: Offer[Any], said: bytes) -> None:
+    """Its source hears what the owner said, and the owner what the source says to that."""
+    assert (await channel.response(PATIENCE)).data == said
+    await channel.send(b"sure?")
+    assert (await owner.follow_up(PATIENCE)).data == b"sure?"
+
+
 async def answer(offer: Offer[Any], body: bytes) -> bool:
     """Whether the answer was accepted; it may be refused by name, and in no other way."""
     try:
@@ -257,9 +264,7 @@ async def test_an_answer_on_its_way_is_one_to_the_question_that_is_asked_again(
         await looked(server)
         goes_on.set()
         assert await answering == S_OK
-    assert (await channel.response(PATIENCE)).data == b"yes"
-    await channel.send(b"sure?")
-    assert (await offer.follow_up(PATIENCE)).data == b"sure?"
+    await carries_on(channel, offer, b"yes")
     assert registration.unread == 0, "it was asked once"
 
 
@@ -299,9 +304,7 @@ async def test_whoever_was_told_of_an_acquisition_that_redis_forgot_may_own_the_
             await forget()
         goes_on.set()
         assert await answering == S_OK
-    assert (await asked.channel.response(PATIENCE)).data == b"second"
-    await asked.channel.send(b"sure?")
-    assert (await second.follow_up(PATIENCE)).data == b"sure?"
+    await carries_on(asked.channel, second, b"second")
 
 
 async def test_what_is_said_to_an_owner_before_it_knows_that_it_is_one_is_heard(
@@ -364,9 +367,7 @@ async def test_what_a_former_primary_says_to_whoever_knows_the_present_one_is_no
     await source._renew()
     source.ring(*bell)
     assert await second.respond(b"second") == S_OK
-    assert (await asked.channel.response(PATIENCE)).data == b"second"
-    await asked.channel.send(b"sure?")
-    assert (await second.follow_up(PATIENCE)).data == b"sure?"
+    await carries_on(asked.channel, second, b"second")
 
 
 async def test_what_was_read_of_a_former_primary_is_read_again_of_the_present_one(

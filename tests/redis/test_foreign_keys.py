@@ -266,7 +266,7 @@ TOUCHED = {
     "finish": ("stream", "room"),
     "hand back": ("stream", "returned", "idle"),
     "bury": ("dead", "stream", "room"),
-    "replay": ("pools", "streams", "dead", "stream", "room", "returned", "idle"),
+    "replay": ("pools", "streams", "dead", "receipt", "stream", "room", "returned", "idle"),
     "delete": (
         "counts", "pools", "streams", "waiting", "idle", "stream", "room", "returned",
     ),
@@ -302,7 +302,10 @@ async def test_a_pool_is_not_half_served(
                 "hand back": taken.hand_back,
                 "bury": lambda: taken.bury("it burns"),
             }
-        async with taken_by_another(farm, key_of_pool(farm, member, kind)):
+        key = keys_of(farm).receipt(letter)
+        async with taken_by_another(
+            farm, key if kind == "receipt" else key_of_pool(farm, member, kind)
+        ):
             await refused(farm, operations[what])
         if what == "delete":
             assert len(await source.pools.delete(POOL, PRINTER)) == 1

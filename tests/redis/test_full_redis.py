@@ -303,6 +303,41 @@ async def test_whoever_was_declared_dead_is_told_so_on_a_full_redis(server: Redi
         await until(lambda: _is_tidy(survivor))
 
 
+async def test_whoever_lost_its_session_begins_one_when_there_is_room(
+    farm: Farm, server: RedisServer
+) -> None:
+    """Until then each call is refused, and none makes a session of its own."""
+    source = await farm.broker("spooler", **QUIET)
+    listener = await farm.broker("alice", **QUIET | {"retry_least": 0.01, "retry_most": 0.01})
+    registration = await listener.register(PRINTER, TYPE)
+    member = await Member.of(listener)
+    on = await listener.server(PRINTER)
+    with full(server):
+        with pytest.raises(RedisFull):
+            await on.lose()
+        session = on.session
+        for _ in range(20):
+            with pytest.raises(RedisFull):
+                await listener.open_channel(PRINTER, TYPE)
+        assert (on.session, on.lapses) == (session, 1)
+    await until(lambda: _stands(source, session))
+    assert (on.session, on.lapses) == (session, 1)
+    assert len(await farm.client.zrange(on.keys.leases, 0, -1)) == 2, "the lost one is buried"
+    channel = await source.open_channel(PRINTER, TYPE, user="alice")
+    await channel.send(b"page")
+    assert await heard(registration) == b"page"
+    assert (await member.delivery()).notification.data == b"page"
+    await end_pools(source)
+
+
+async def _stands(source: Broker, session: str) -> bool:
+    """Whether this session listens, is the pool's replica, and no other is left."""
+    await source.run_down(PRINTER)
+    listening = [one.session for one in await source.registrations(PRINTER)]
+    (found,) = await source.pools.on_server(PRINTER)
+    return listening == [session] and found.replicas == (session,)
+
+
 async def _is_tidy(survivor: Broker) -> bool:
     """Whether the dead are run down, and the two registrations were made again."""
     await survivor.run_down(PRINTER)
@@ -382,6 +417,25 @@ async def test_what_is_put_aside_stays_in_hand_while_redis_is_full(
                 await source.dead_letters.replay(PRINTER, letter)
         await source.dead_letters.replay(PRINTER, letter)
         assert [one.notification.data for one in await member.take(1)] == [b"poison"]
+
+
+@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alert", "question"])
+async def test_what_could_not_be_put_aside_is_by_the_same_call(
+    farm: Farm, server: RedisServer, subscription: Subscription
+) -> None:
+    async with pool(farm, subscription) as source:
+        member = await Member.join(farm, subscription)
+        channel = await source.open_channel(PRINTER, TYPE, style=subscription.style)
+        await channel.send(b"poison")
+        (taken,) = await member.take(1)
+        with full(server):
+            for _ in range(2):
+                with pytest.raises(RedisFull):
+                    await taken.bury("it burns")
+        letter = await taken.bury("it burns")
+        (found,) = await source.dead_letters.on_server(PRINTER)
+        assert (found.id, found.is_dialog) == (letter, False)
+        await counted(source, 0, 0, subscription.style)
 
 
 async def test_letters_are_dropped_on_a_full_redis(farm: Farm, server: RedisServer) -> None:

@@ -92,6 +92,7 @@ async def test_a_held_call_arrives_although_its_sender_is_gone(
     await connection.send_packed_command(b"".join(packed))
     await asyncio.wait_for(gate.caught(), PATIENCE)
     await eventually(lambda: redis_server.cli("GETDEL", "gate:before") == "yes", "what was before")
+    assert await connection.read_response() == b"OK"
     await connection.disconnect(nowait=True)
     assert redis_server.cli("GET", KEY) is None
     assert await gate.let_go() == b":1\r\n"

@@ -722,7 +722,7 @@ async def test_all_that_could_not_be_read_is_handed_back_however_much_it_is(farm
         channel = await source.open_channel(PRINTER, TYPE)
         await asyncio.gather(*(channel.send(b"%d" % n) for n in range(600)))
         await channel.send(LARGE)
-        failing = Failing(member, "GET")
+        failing = Failing(member, "GETRANGE")
         with pytest.raises(RedisUnreachable):
             await member.replica.take(700)
         failing.stop()
@@ -738,7 +738,7 @@ async def test_what_was_fetched_and_could_not_be_read_is_handed_back(farm: Farm)
         channel = await source.open_channel(PRINTER, TYPE)
         for body in (b"small", LARGE):
             await channel.send(body)
-        failing = Failing(member, "GET")
+        failing = Failing(member, "GETRANGE")
         with pytest.raises(RedisUnreachable):
             await member.replica.take(2)
         assert member.replica.load == 0
@@ -760,7 +760,7 @@ async def test_who_lapses_while_he_takes_has_nothing(farm: Farm) -> None:
         command = server.command
 
         async def lapse(*words: Any, **options: Any) -> Any:
-            if words[0] == "GET":
+            if words[0] == "GETRANGE":
                 server.command = command  # type: ignore[method-assign]
                 await farm.client.zadd(keys_of(farm).leases, {server.session: 0})
                 with pytest.raises(SessionLapsed):

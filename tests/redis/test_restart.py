@@ -329,3 +329,27 @@ async def test_errors_of_an_outage_are_ours(farm: Farm, server: RedisServer) -> 
     assert all(each.retryable for each in results if isinstance(each, TympanError))
     await asyncio.to_thread(server.restart)
     await anew(farm)
+
+
+async def test_a_registration_that_ends_while_it_is_asked_for_again_stays_ended(
+    real_farm: Farm,
+) -> None:
+    """Each of the two calls waits for Redis in its own time, so either may come first."""
+    listener = await real_farm.broker()
+    registration = await listener.register(PRINTER, TYPE)
+    server = await listener.server(PRINTER)
+    ask, asks, ended = server.ask, asyncio.Event(), asyncio.Event()
+
+    async def ask_late(*call: Any, **how: Any) -> list[Any]:
+        asks.set()
+        await ended.wait()
+        return await ask(*call, **how)
+
+    server.ask = ask_late  # type: ignore[method-assign]
+    resuming = asyncio.create_task(server.listening.resume())
+    await asks.wait()
+    server.ask = ask  # type: ignore[method-assign]
+    assert await registration.unregister() == S_OK
+    ended.set()
+    await resuming
+    assert await listener.registrations() == []

@@ -32,7 +32,7 @@ from tests.model import State
 from tests.redis.machine import ROOT, USERS, Machine, chosen, has_ended, outcome
 from tests.servers import RedisServer
 
-EXAMPLES = int(os.environ.get("TYMPAN_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("TYMPAN_EXAMPLES", "50"))
 SHRINK = os.environ.get("TYMPAN_SHRINK", "1") == "1"
 STEPS = 50
 MOST_CHANNELS = 6

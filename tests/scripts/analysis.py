@@ -15,9 +15,9 @@ SHARED = [name for name in FILES if name.startswith(lua_source.SHARED)]
 
 READS = frozenset(
     {
-        "EXISTS", "HEXISTS", "HGET", "HLEN", "HMGET", "SCARD", "SISMEMBER", "SRANDMEMBER", "TIME",
-        "TYPE", "XINFO", "XLEN", "XPENDING", "XRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
-        "ZSCORE",
+        "EXISTS", "GET", "HEXISTS", "HGET", "HLEN", "HMGET", "SCARD", "SISMEMBER", "SRANDMEMBER",
+        "TIME", "TYPE", "XINFO", "XLEN", "XPENDING", "XRANGE", "ZCARD", "ZCOUNT", "ZRANGE",
+        "ZRANGEBYSCORE", "ZSCORE",
     }
 )  # fmt: skip
 SEVERAL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS"})

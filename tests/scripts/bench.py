@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Style, _calls, _scripts
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Style, _calls
 from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._keys import Keys, channel_audiences, subject
 from broker._plan import PoolPlan, RegistrationPlan
@@ -88,7 +89,7 @@ class Bench:
         What is a list in the answer stays one.
         """
         lead = (epoch or who.epoch, session or who.session)
-        reply = await who.link.run(call, () if call.script is _scripts.HELLO else lead)
+        reply = await who.link.run(call, lead if call.script.args[1] == "epoch" else ())
         return [_named(self.named, _text(part)) for part in reply]
 
     def named(self, text: str) -> str:
@@ -177,6 +178,9 @@ class Bench:
         self, op: int = 1, sent: Stowed | None = None, channel: str = "c", *, trace: str = ""
     ) -> Call:
         return _calls.offer(self.keys, self.route(channel), op, sent or body(), trace)
+
+    def offer_again(self) -> Call:
+        return _calls.offer_again(self.keys, self.route())
 
     def uni_send(
         self,
@@ -363,6 +367,16 @@ class Bench:
             (self.source, self.offer()),
         )
 
+    def board(self, field: str) -> str:
+        """The key of the board that an open question of alice's lies on."""
+        audiences = channel_audiences(NAME, TYPE, BIDIRECTIONAL, ALICE)
+        (found,) = [one for one in audiences if self.named(one.field) == field]
+        return self.keys.stream(found)
+
+    async def lose_a_board(self, field: str = BOARD) -> None:
+        """Somebody deletes it."""
+        assert await self.farm.client.delete(self.board(field))
+
     async def answered(self) -> None:
         """A dialog; the source's turn."""
         await self.offered()
@@ -515,3 +529,21 @@ _COMPARE: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     "stream": _entries,
     "string": _plain,
 }
+
+
+@asynccontextmanager
+async def bells(bench: Bench, *channels: str) -> AsyncIterator[list[tuple[str, str]]]:
+    """Afterwards all that rang there, in order: where, and what."""
+    heard: list[tuple[str, str]] = []
+    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(*channels, bench.keys.meta)
+        yield heard
+        await bench.farm.client.publish(bench.keys.meta, "")
+        while True:
+            message = await subscription.get_message(timeout=5)
+            if message is None:
+                continue
+            where = message["channel"].decode()
+            if where == bench.keys.meta:
+                return
+            heard.append((where, message["data"].decode()))

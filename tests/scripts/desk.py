@@ -13,7 +13,7 @@ from broker._calls import Handle, Place, Stowed
 from broker._plan import PoolPlan
 from broker._scripts import Arg, Call
 from broker._server import Server
-from tests.scripts.bench import KEEP_POOLED, Bench
+from tests.scripts.bench import KEEP, KEEP_POOLED, Bench
 
 ID = "~desk"
 """The pool's registration, as the bench names it."""
@@ -98,10 +98,18 @@ class Desk:
         return _calls.dead_letter(self.keys, place, body, most, KEEP_POOLED, letter, after)
 
     def replay(
-        self, letter: str, place: Place | None = None, fields: Mapping[str, Arg] | None = None
+        self,
+        letter: str,
+        place: Place | None = None,
+        fields: Mapping[str, Arg] | None = None,
+        *,
+        call: str = "first",
     ) -> Call:
         fields = {"channel": "c", "body": "again"} if fields is None else fields
-        return _calls.replay(self.keys, letter, place or self.place(), fields)
+        return _calls.replay(self.keys, letter, place or self.place(), fields, call, KEEP)
+
+    def drop(self, letter: str, *, call: str = "first") -> Call:
+        return _calls.drop(self.keys, letter, call, KEEP)
 
     def send(self, op: int = 1, sent: Stowed | None = None, **options: Any) -> Call:
         """A notification by a source that knows this pool, and that it is the only one."""

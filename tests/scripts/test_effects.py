@@ -388,6 +388,21 @@ async def test_what_travels_together_rings_together_up_to_16384_bytes(bench: Ben
     assert [entry.fields["body"] for entry in entries if entry] == bodies
 
 
+async def test_what_nobody_has_room_for_rings_nowhere(bench: Bench) -> None:
+    await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
+    await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=1)))
+    await bench.done((bench.source, bench.uni_send()))
+    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
+        await bells.subscribe(
+            bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]), bench.keys.meta
+        )
+        assert (await bench.ask(bench.source, bench.uni_send(2)))[0] == "FAILURE"
+        await bench.farm.client.publish(bench.keys.meta, "the next that rings")
+        while (message := await bells.get_message(timeout=5)) is None:
+            pass
+        assert message["data"] == b"the next that rings"
+
+
 async def test_a_bell_that_may_not_ring_undoes_nothing(bench: Bench) -> None:
     """The bell is whatever the server's own record says; here it is no command at all."""
     await bench.offered()

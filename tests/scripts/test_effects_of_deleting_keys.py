@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Style
-from tests.scripts.bench import ADMINISTRATORS, BOARD, MINE, Bench
+from tests.scripts.bench import ADMINISTRATORS, BOARD, MINE, Bench, body
 
 
 async def forget(bench: Bench, *keys: str) -> None:
@@ -49,6 +51,12 @@ async def test_a_registration_without_its_record_ends_once(bench: Bench) -> None
     assert group["name"].endswith(b":s")
 
 
+async def test_a_registration_without_its_record_is_nobodys_to_revoke(bench: Bench) -> None:
+    await bench.done((bench.listener, bench.register()))
+    await forget(bench, "registrations")
+    assert await bench.refuses(bench.other, bench.unregister(kind="revoke")) == ["GONE"]
+
+
 async def test_counts_that_are_gone_do_not_begin_below_nought(bench: Bench) -> None:
     await bench.done((bench.listener, bench.register()))
     await forget(bench, "counts")
@@ -57,16 +65,21 @@ async def test_counts_that_are_gone_do_not_begin_below_nought(bench: Bench) -> N
 
 
 async def test_a_question_whose_channel_is_gone_leaves_its_boards(bench: Bench) -> None:
-    """Its source finds out; others' questions stay."""
+    """Its source finds out; others' questions stay, whatever they say."""
     await bench.offered()
-    await bench.done((bench.source, bench.open("d")), (bench.source, bench.offer(channel="d")))
+    another = bench.offer(sent=body("c"), channel="d")
+    await bench.done((bench.source, bench.open("d")), (bench.source, another))
     await forget(bench, "channel:c")
     assert await bench.refuses(bench.other, bench.source_close(0, "abandon")) == ["GONE"]
     changes = await bench.changed_by(bench.source, bench.source_close(0, "abandon"))
     assert changes["channels"] == {"c": None}
     assert changes["held:<source>"] == {"channel:c": None}
+    assert changes["channel:c:log"] == {"expires": True}
     for board in (BOARD, ADMINISTRATORS):
         assert changes[f"stream:{board}"] == {"removed": 1}
+    for stream in bench.route("d").streams:
+        left: Any = await bench.farm.client.xrange(stream)
+        assert [entry[b"channel"] for _, entry in left] == [b"d"]
     assert await bench.refuses(bench.source, bench.source_close(0, "abandon")) == ["GONE"]
 
 

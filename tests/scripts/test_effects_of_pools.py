@@ -18,7 +18,7 @@ from broker._scripts import Call
 from broker._server import Server
 from broker.errors import RedisFull
 from tests.dump import unchanged
-from tests.scripts.bench import BOARD, LATER, MINE, Bench, body
+from tests.scripts.bench import BOARD, KEEP, LATER, MINE, Bench, bells, body
 from tests.scripts.desk import GROUP, ID, LETTER, OWN, Desk
 from tests.scripts.test_guards import READY
 
@@ -26,6 +26,7 @@ EVERYBODYS_BOARD = "|T|bi|*"
 NOTIFICATION = {
     "channel": "c", "op": "1", "printer": "", "user": "alice", "at": "now", "body": "?",
 }  # fmt: skip
+RECEIPT = {"value": "first", "expires": True}
 STREAM, ROOM, RETURNED = f"stream:{OWN}", f"room:{OWN}", f"returned:{ID}|{OWN}"
 IDLE, WAITING = f"idle:{ID}", f"held:{ID}"
 DIALOG = f"dialog:c:{ID}"
@@ -93,24 +94,6 @@ def numbers(entries: list[Any]) -> list[tuple[str, str, str]]:
     return [(stream, id_, times) for stream, id_, times, *_ in entries]
 
 
-@asynccontextmanager
-async def bells(bench: Bench, *channels: str) -> AsyncIterator[list[tuple[str, str]]]:
-    """Afterwards all that rang there, in order: where, and what."""
-    heard: list[tuple[str, str]] = []
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(*channels, bench.keys.meta)
-        yield heard
-        await bench.farm.client.publish(bench.keys.meta, "")
-        while True:
-            message = await subscription.get_message(timeout=5)
-            if message is None:
-                continue
-            where = message["channel"].decode()
-            if where == bench.keys.meta:
-                return
-            heard.append((where, message["data"].decode()))
-
-
 async def clock(bench: Bench) -> int:
     """Redis's own time, in ms."""
     seconds, microseconds = await bench.farm.client.time()
@@ -123,7 +106,7 @@ async def clock(bench: Bench) -> int:
 async def test_a_one_way_pool_has_a_stream_of_its_own(bench: Bench) -> None:
     assert await bench.does(bench.listener, Desk(bench).create()) == {
         "counts": {"|T": "1"},
-        "meta": {"pools": "E-1"},
+        "meta": {"pools": "E-1", "pooled": "1"},
         "pools": {ID: record("uni")},
         ROOM: {GROUP: "3.0"},
         STREAM: {"groups": {GROUP: "0-0"}},
@@ -134,7 +117,7 @@ async def test_a_one_way_pool_has_a_stream_of_its_own(bench: Bench) -> None:
 async def test_a_two_way_pool_hears_the_boards(bench: Bench) -> None:
     assert await bench.does(bench.listener, Desk(bench, BIDIRECTIONAL).create()) == {
         "counts": {"|T": "1"},
-        "meta": {"pools": "E-1"},
+        "meta": {"pools": "E-1", "pooled": "1"},
         "pools": {ID: record("bi")},
         f"room:{BOARD}": {GROUP: "inf"},
         f"room:{EVERYBODYS_BOARD}": {GROUP: "inf"},
@@ -150,7 +133,7 @@ async def test_a_pool_that_is_made_again_goes_on_above_the_floor(bench: Bench) -
     await bench.done((bench.other, desk.delete()))
     changes = await bench.does(bench.listener, desk.create())
     assert (changes["streams"], changes[ROOM]) == ({OWN: "2"}, {GROUP: "5.0"})
-    assert changes["meta"] == {"pools": "E-3"}
+    assert changes["meta"] == {"pools": "E-3", "pooled": "1"}
 
 
 async def test_a_pool_whose_list_was_deleted_goes_on_with_what_it_collected(bench: Bench) -> None:
@@ -166,19 +149,45 @@ async def test_a_pool_whose_list_was_deleted_goes_on_with_what_it_collected(benc
     }
 
 
+async def test_of_a_list_of_pools_that_was_lost_the_first_that_is_made_names_another(
+    bench: Bench,
+) -> None:
+    """Those that were on it with it are not taken for deleted ones, whatever else is gone."""
+    desk, other = Desk(bench), Desk(bench, name="another")
+    await bench.done((bench.listener, desk.create()), (bench.listener, other.create()))
+    await bench.farm.client.delete(bench.keys.pools, bench.keys.stream(other.plan.audiences[0]))
+    changes = await bench.does(bench.listener, other.create())
+    began, _, many = changes["meta"].pop("pools").partition("-")
+    assert (began != "E", many, changes["meta"]) == (True, "1", {"pooled": "1"})
+    changes = await bench.does(bench.listener, desk.create())
+    assert changes["meta"] == {"pools": f"{began}-2", "pooled": "2"}
+
+
+async def test_a_part_of_the_list_of_pools_that_was_lost_is_missed_later_too(bench: Bench) -> None:
+    desk, other = Desk(bench), Desk(bench, name="another")
+    await bench.done((bench.listener, desk.create()), (bench.listener, other.create()))
+    await bench.farm.client.hdel(bench.keys.pools, other.id)
+    changes = await bench.does(bench.other, desk.delete())
+    assert changes["meta"]["pooled"] == "1", "there is one more than the list has"
+    await bench.farm.client.delete(bench.keys.stream(other.plan.audiences[0]))
+    changes = await bench.does(bench.listener, Desk(bench, name="third").create())
+    assert changes["meta"].keys() == {"pools"}
+    assert not changes["meta"]["pools"].startswith("E-")
+
+
 async def test_the_list_of_pools_is_named_by_the_epoch_in_which_the_first_was_made(
     bench: Bench,
 ) -> None:
     await bench.farm.client.hset(bench.keys.meta, "pools", "77-9")
     changes = await bench.does(bench.listener, Desk(bench).create())
-    assert changes["meta"] == {"pools": "77-10"}
+    assert changes["meta"] == {"pools": "77-10", "pooled": "1"}
 
 
 async def test_two_pools_are_counted_and_made_apart(bench: Bench) -> None:
     await bench.done((bench.listener, Desk(bench).create()))
     changes = await bench.does(bench.listener, Desk(bench, name="another").create())
     assert changes["counts"] == {"|T": "2"}
-    assert changes["meta"] == {"pools": "E-2"}
+    assert changes["meta"] == {"pools": "E-2", "pooled": "2"}
     assert "room:|T|uni|~another" in changes
 
 
@@ -196,7 +205,7 @@ async def test_a_pool_ends_with_all_that_it_collected(bench: Bench) -> None:
     assert await bench.does(bench.other, desk.delete()) == {
         "counts": None,
         IDLE: None,
-        "meta": {"pools": "E-2", "floor": "3"},
+        "meta": {"pools": "E-2", "pooled": "0", "floor": "3"},
         "pools": None,
         RETURNED: None,
         ROOM: None,
@@ -211,7 +220,7 @@ async def test_the_end_of_a_pool_leaves_the_boards_to_the_others(bench: Bench) -
     await bench.done((bench.other, bench.register(session=bench.other.session)))
     assert but_consumers(await bench.does(bench.other, desk.delete())) == {
         "counts": {"|T": "1"},
-        "meta": {"pools": "E-2"},
+        "meta": {"pools": "E-2", "pooled": "0"},
         "pools": None,
         f"room:{BOARD}": {GROUP: None},
         f"room:{EVERYBODYS_BOARD}": {GROUP: None},
@@ -227,6 +236,15 @@ async def test_the_end_of_a_pool_leaves_open_questions_on_their_board(bench: Ben
     assert changes[f"stream:{BOARD}"] == {"groups": {}, "consumers": consumers(), "pending": {}}
     assert changes[f"stream:{EVERYBODYS_BOARD}"] is None, "nothing is open for everybody"
     assert changes["streams"] == {EVERYBODYS_BOARD: None}
+
+
+async def test_a_pool_ends_although_somebody_deleted_a_board(bench: Bench) -> None:
+    desk = Desk(bench, BIDIRECTIONAL)
+    await desk.made()
+    await bench.farm.client.delete(bench.keys.stream(desk.plan.audiences[0]))
+    changes = await bench.does(bench.other, desk.delete())
+    assert changes["pools"] is None
+    assert changes[f"room:{EVERYBODYS_BOARD}"] is None
 
 
 async def test_the_end_of_a_pool_is_told_to_all_who_wait_for_work(bench: Bench) -> None:
@@ -855,6 +873,7 @@ async def test_a_letter_is_a_notification_again(bench: Bench) -> None:
     letter = await desk.buried()
     assert await bench.does(bench.other, desk.replay(letter)) == {
         "dead": {"removed": 1},
+        f"letter:{letter}": RECEIPT,
         STREAM: {"added": [{"channel": "c", "body": "again"}]},
         "streams": {OWN: "2"},
     }
@@ -867,6 +886,7 @@ async def test_a_question_is_handed_out_again_to_the_pool_alone(bench: Bench) ->
     letter = await desk.buried()
     assert await bench.does(bench.other, desk.replay(letter)) == {
         "dead": {"removed": 1},
+        f"letter:{letter}": RECEIPT,
         f"returned:{ID}|{BOARD}": {"E-1": "due"},
         f"stream:{BOARD}": {"consumers": consumers("<listener>", "~"), "pending": pending("1 ~ 1")},
     }
@@ -881,10 +901,28 @@ async def test_a_question_is_handed_out_again_by_a_group_that_begins_anew(bench:
     await bench.farm.client.xgroup_destroy(board, desk.plan.group)
     assert await bench.does(bench.other, desk.replay(letter)) == {
         "dead": {"removed": 1},
+        f"letter:{letter}": RECEIPT,
         f"returned:{ID}|{BOARD}": {"E-1": "due"},
     }
     _, _, entries = await fetched(bench, bench.listener, desk.fetch())
     assert numbers(entries) == [("0", "E-1", "1")]
+
+
+async def test_a_letter_that_is_dropped_leaves_a_receipt(bench: Bench) -> None:
+    desk = Desk(bench)
+    letter = await desk.buried()
+    assert await bench.does(bench.other, desk.drop(letter)) == {
+        "dead": {"removed": 1},
+        f"letter:{letter}": RECEIPT,
+    }
+
+
+@pytest.mark.parametrize("what", ["replay", "drop"])
+async def test_a_receipt_ends_by_itself(bench: Bench, what: str) -> None:
+    desk = Desk(bench)
+    letter = await desk.buried()
+    await bench.done((bench.other, desk.replay(letter) if what == "replay" else desk.drop(letter)))
+    assert KEEP - 10_000 < await bench.farm.client.pttl(bench.keys.receipt(letter)) <= KEEP
 
 
 # On a full Redis -------------------------------------------------------------------------------
@@ -908,6 +946,14 @@ async def test_a_full_redis_lets_a_pool_be_served_and_end(bench: Bench, script: 
         answer = await bench.ask(who, call)
     assert answer[0] == "OK"
     assert "GONE" not in answer
+
+
+async def test_a_full_redis_lets_letters_be_dropped(bench: Bench) -> None:
+    desk = Desk(bench)
+    letter = await desk.buried()
+    async with full(bench):
+        assert await bench.ask(bench.other, desk.drop(letter)) == ["OK"]
+        assert await bench.ask(bench.other, desk.drop(letter)) == ["OK"], "with its receipt"
 
 
 @pytest.mark.parametrize("script", ["create_pool", "join", "dead_letter", "replay"])

@@ -13,6 +13,7 @@ from tests.scripts.bench import (
     BOARD,
     MINE,
     Bench,
+    bells,
     off_the_boards,
 )
 
@@ -57,6 +58,39 @@ async def test_offer_of_a_large_body_holds_it_until_somebody_acquires(bench: Ben
     handle = bench.handle(asked=stowed.key)
     changes = await bench.does(bench.listener, bench.respond(handle=handle))
     assert changes["body:b"] == {"value": "x" * 100, "expires": True}
+
+
+async def test_offer_again_puts_the_question_back_where_it_was_lost(bench: Bench) -> None:
+    await bench.done(
+        (bench.listener, bench.register()),
+        (bench.source, bench.open()),
+        (bench.source, bench.offer(trace="t")),
+    )
+    await bench.lose_a_board()
+    async with bells(bench, *map(bench.board, (BOARD, ADMINISTRATORS))) as rung:
+        assert await bench.does(bench.source, bench.offer_again()) == {
+            "channel:c": {"offers": "E-2 E-1"},
+            f"stream:{BOARD}": {"added": [{**OFFER, "trace": "t", "body": "?"}]},
+            "streams": {BOARD: "2"},
+        }
+    assert [where for where, _ in rung] == [bench.board(BOARD)], "where somebody listens"
+
+
+async def test_offer_again_of_a_large_body_passes_its_key(bench: Bench) -> None:
+    stowed = await bench.large_body()
+    await bench.done(
+        (bench.listener, bench.register()),
+        (bench.source, bench.open()),
+        (bench.source, bench.offer(sent=stowed)),
+    )
+    await bench.lose_a_board(ADMINISTRATORS)
+    async with bells(bench, *map(bench.board, (BOARD, ADMINISTRATORS))) as rung:
+        assert await bench.does(bench.source, bench.offer_again()) == {
+            "channel:c": {"offers": "E-1 E-2"},
+            f"stream:{ADMINISTRATORS}": {"added": [{**OFFER, "ref": stowed.key}]},
+            "streams": {ADMINISTRATORS: "2"},
+        }
+    assert rung == [], "nobody listens there"
 
 
 async def test_uni_send_reaches_those_with_room(bench: Bench) -> None:

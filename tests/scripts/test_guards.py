@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from broker import BIDIRECTIONAL, UNIDIRECTIONAL, _calls
-from broker._scripts import HELLO, SCRIPTS, Call
+from broker._scripts import DROP, HELLO, SCRIPTS, Call
 from broker._server import Server
+from broker.errors import RedisReadOnly
+from tests.farm import Farm, RedisBackend
 from tests.scripts.bench import Bench, body
 from tests.scripts.desk import Desk
+from tests.servers import RedisServer
 
 Ready = Callable[[Bench], Awaitable[tuple[Server, Call]]]
 
@@ -53,6 +56,12 @@ async def ready_to_open(bench: Bench) -> tuple[Server, Call]:
 async def ready_to_offer(bench: Bench) -> tuple[Server, Call]:
     await bench.done((bench.listener, bench.register()), (bench.source, bench.open()))
     return bench.source, bench.offer()
+
+
+async def ready_to_offer_again(bench: Bench) -> tuple[Server, Call]:
+    await bench.offered()
+    await bench.lose_a_board()
+    return bench.source, bench.offer_again()
 
 
 async def ready_to_uni_send(bench: Bench) -> tuple[Server, Call]:
@@ -166,7 +175,10 @@ READY: dict[str, Ready] = {
     for name, made in list(globals().items())
     if name.startswith("ready_to_")
 }
-every_script = pytest.mark.parametrize("script", [s.name for s in SCRIPTS if s is not HELLO])
+every_script = pytest.mark.parametrize(
+    "script", [script.name for script in SCRIPTS if script not in (HELLO, DROP)]
+)
+"""Those that act for a session."""
 
 
 @every_script
@@ -180,6 +192,18 @@ async def test_the_living_are_served(bench: Bench, script: str) -> None:
 async def test_a_stranger_changes_nothing(bench: Bench, script: str) -> None:
     who, call = await READY[script](bench)
     assert await bench.refuses(who, call, session="nobody.1.2") == ["LAPSED"]
+
+
+async def test_a_replica_that_lags_declares_nobody_dead() -> None:
+    with RedisServer() as server:
+        async with Farm(RedisBackend(server)) as farm:
+            bench = await Bench.set_up(farm)
+            who, call = await READY["open"](bench)
+            server.cli("REPLICAOF", "127.0.0.1", 1)
+            with pytest.raises(RedisReadOnly):
+                await bench.ask(who, call, session="nobody.1.2")
+            server.promote()
+            assert await bench.refuses(who, call, session="nobody.1.2") == ["LAPSED"]
 
 
 @every_script
@@ -418,3 +442,19 @@ async def test_confirm_finds_out_what_redis_forgot(bench: Bench) -> None:
         assert await bench.refuses(source, confirm(handle, 2, token)) == ["FORGOTTEN"]
         assert await bench.refuses(source, confirm(handle, 1, "another")) == ["FORGOTTEN"]
     assert await bench.refuses(source, confirm("stranger", 1, "")) == ["FORGOTTEN"]
+
+
+@pytest.mark.parametrize("handle", ["source", "r"])
+async def test_confirm_finds_out_that_the_other_end_is_over(bench: Bench, handle: str) -> None:
+    """Whoever ran it down would have ended the dialog before."""
+    mine, other = bench.source, bench.listener
+    if handle == "r":
+        mine, other = other, mine
+    call = _calls.confirm(bench.keys, "c", handle, 1, "")
+    await bench.answered()
+    await bench.sweep(other)
+    assert await bench.refuses(mine, call) == ["OK", "answered"], "it is being run down"
+    await bench.farm.client.zrem(bench.keys.leases, other.session)
+    assert await bench.refuses(mine, call) == ["FORGOTTEN"]
+    await bench.farm.client.hset(bench.keys.channel("c"), "state", "closed")
+    assert await bench.refuses(mine, call) == ["OK", "closed"]

@@ -451,6 +451,12 @@ async def test_confirm_knows_a_dialog_that_changed_hands(bench: Bench) -> None:
     assert await confirm(desk.id, token) == ["FORGOTTEN"], "that was the replica before"
 
 
+async def test_confirm_of_a_dialog_that_waits_for_a_replica(bench: Bench) -> None:
+    await Desk(bench, BIDIRECTIONAL).waiting()
+    call = _calls.confirm(bench.keys, "c", "source", 1, "")
+    assert await bench.refuses(bench.source, call) == ["OK", "answered"]
+
+
 async def test_confirm_of_a_question_that_nobody_answered(bench: Bench) -> None:
     await bench.offered()
     call = _calls.confirm(bench.keys, "c", "source", 1, "")
@@ -520,7 +526,34 @@ async def test_a_letter_is_replayed_once(bench: Bench) -> None:
     letter = await desk.buried()
     assert await bench.refuses(bench.other, desk.replay("1-1")) == ["GONE"]
     await bench.done((bench.other, desk.replay(letter)))
-    assert await bench.refuses(bench.other, desk.replay(letter)) == ["GONE"]
+    assert await bench.refuses(bench.other, desk.replay(letter, call="second")) == ["GONE"]
+    assert await bench.refuses(bench.other, desk.drop(letter, call="second")) == ["GONE"]
+
+
+@every_style
+async def test_a_replay_that_is_repeated_is_answered_as_before(bench: Bench, style: Style) -> None:
+    """Whatever became meanwhile of what it handed out, and of the pool."""
+    desk = Desk(bench, style)
+    letter = await desk.buried()
+    await bench.done((bench.other, desk.replay(letter)))
+    assert await bench.refuses(bench.other, desk.replay(letter)) == ["OK"]
+    await bench.done(
+        (bench.listener, desk.fetch()),
+        (bench.listener, desk.finish(desk.place(1 if style is BIDIRECTIONAL else 2))),
+    )
+    assert await bench.refuses(bench.other, desk.replay(letter)) == ["OK"]
+    await bench.done((bench.other, desk.delete()))
+    assert await bench.refuses(bench.other, desk.replay(letter)) == ["OK"]
+
+
+async def test_a_letter_is_dropped_once_and_the_answer_repeated(bench: Bench) -> None:
+    desk = Desk(bench)
+    letter = await desk.buried()
+    assert await bench.refuses(bench.other, desk.drop("1-1")) == ["GONE"]
+    await bench.done((bench.other, desk.drop(letter)))
+    assert await bench.refuses(bench.other, desk.drop(letter)) == ["OK"]
+    assert await bench.refuses(bench.other, desk.drop(letter, call="second")) == ["GONE"]
+    assert await bench.refuses(bench.other, desk.replay(letter, call="second")) == ["GONE"]
 
 
 async def test_nothing_is_replayed_for_a_pool_that_is_gone(bench: Bench) -> None:
@@ -632,7 +665,8 @@ TOUCHED = {
     "orphan": ("pools", "channel", "held", "waiting", "idle"),
     "adopt": ("channel", "log", "streams", "waiting", "held of the other", "inbox"),
     "dead_letter": ("dead", "stream", "room"),
-    "replay": ("pools", "streams", "dead", "stream", "room", "returned", "idle"),
+    "replay": ("pools", "streams", "dead", "receipt", "stream", "room", "returned", "idle"),
+    "drop": ("dead", "receipt"),
     "uni_send": ("streams", "stream", "room", "idle"),
 }  # fmt: skip
 """The keys of each script that somebody else may have written to."""
@@ -649,6 +683,7 @@ TOUCHED = {
         not in {
             ("orphan", UNIDIRECTIONAL),
             ("adopt", UNIDIRECTIONAL),
+            ("drop", BIDIRECTIONAL),
             ("uni_send", BIDIRECTIONAL),
         }
     ],
@@ -664,8 +699,8 @@ async def test_nothing_is_half_done_on_foreign_keys(
         await (desk.carried() if script == "orphan" else desk.waiting())
         call = desk.orphan() if script == "orphan" else desk.adopt()
         who = bench.listener if script == "orphan" else bench.other
-    elif script == "replay":
-        call = desk.replay(await desk.buried())
+    elif script in ("replay", "drop"):
+        call = (desk.replay if script == "replay" else desk.drop)(await desk.buried())
     else:
         await (desk.asked() if style is BIDIRECTIONAL else desk.in_hand())
         call = {
@@ -680,7 +715,11 @@ async def test_nothing_is_half_done_on_foreign_keys(
         }[script]
         who = bench.other if script == "join" else bench.source if script == "uni_send" else who
     board = 0 if script in ("dead_letter", "replay") else -1
-    await spoiled(bench, KEYS[key](bench.keys, desk, board))
+    if key == "receipt":  # a letter's
+        where = call.keys[call.script.keys.index(key)]
+    else:
+        where = KEYS[key](bench.keys, desk, board)
+    await spoiled(bench, where)
     before = await bench.dump()
     with pytest.raises(ForeignLayout):
         await bench.ask(who, call)

@@ -103,6 +103,26 @@ async def test_uni_send_answers_by_the_room_that_listeners_have(bench: Bench) ->
     assert await bench.refuses(source, bench.uni_send(3)) == ["FAILURE"]
 
 
+async def test_only_an_open_question_is_put_back_and_only_by_its_source(bench: Bench) -> None:
+    source, log = bench.source, bench.keys.log("c")
+    assert await bench.refuses(source, bench.offer_again()) == ["GONE"]
+    await bench.done((source, bench.open()))
+    assert await bench.refuses(source, bench.offer_again()) == ["OK", "0"], "nothing was asked yet"
+    await bench.done((bench.listener, bench.register()), (source, bench.offer()))
+    assert await bench.refuses(source, bench.offer_again()) == ["OK", "0"], "it lies on its boards"
+    question: Any = await bench.farm.client.dump(log)
+    await bench.farm.client.delete(log)
+    assert await bench.refuses(source, bench.offer_again()) == ["OK", "0"], "its boards have it"
+    await bench.lose_a_board()
+    assert await bench.refuses(bench.other, bench.offer_again()) == ["NOT_YOURS"]
+    assert await bench.refuses(source, bench.offer_again()) == ["FORGOTTEN"]
+    await bench.farm.client.restore(log, 0, question)
+    assert await bench.ask(source, bench.offer_again()) == ["OK", "1"]
+    assert await bench.refuses(source, bench.offer_again()) == ["OK", "0"]
+    await bench.done((bench.listener, bench.respond()))
+    assert await bench.refuses(source, bench.offer_again()) == ["OK", "0"], "it is answered"
+
+
 async def test_what_travels_together_is_answered_one_by_one(bench: Bench) -> None:
     """As if each came alone: its own number, room for one more or not, and its own word."""
     source, listener = bench.source, bench.listener

@@ -38,11 +38,11 @@ COMMANDS = {
     "XADD": "stream", "XDEL": "stream", "XTRIM": "stream", "XLEN": "stream", "XRANGE": "stream",
     "XGROUP": "stream", "XREADGROUP": "stream", "XPENDING": "stream", "XCLAIM": "stream",
     "XACK": "stream", "XINFO": "stream",
-    "INCR": "string",
+    "INCR": "string", "GET": "string", "SET": "string",
     "DEL": "", "UNLINK": "", "EXISTS": "", "PEXPIRE": "", "PERSIST": "", "TYPE": "",
 }  # fmt: skip
 """What the scripts may do in Redis, and to which type of key; empty for any type."""
-ADDING = frozenset({"HSET", "HSETNX", "INCR", "SADD", "XADD", "ZADD"})
+ADDING = frozenset({"HSET", "HSETNX", "INCR", "SADD", "SET", "XADD", "ZADD"})
 """Refused by a full Redis before anything happened: as first writes, they undo all or nothing."""
 FREEING = frozenset({"DEL", "HDEL", "SREM", "UNLINK", "XACK", "XDEL", "XTRIM", "ZREM"})
 """Done even by a full Redis; once one was done, whatever follows in the script is done too."""
@@ -51,6 +51,7 @@ FIRST_WRITES = {
     "open": ADDING,
     "register": ADDING,
     "offer": ADDING,
+    "offer_again": ADDING,
     "uni_send": ADDING,
     "follow_up": ADDING,
     "respond": ADDING,
@@ -58,6 +59,7 @@ FIRST_WRITES = {
     "join": ADDING,
     "dead_letter": ADDING,
     "replay": ADDING,
+    "drop": FREEING,
     "grant": ADDING | FREEING,
     "renew": FREEING,
     "sweep": FREEING,
@@ -90,6 +92,7 @@ PLACES = {
     "source_inbox": "{s}:to:<session>",
     "owner_inbox": "{s}:to:<session>",
     "body": "{s}:body:<id>",
+    "receipt": "{s}:letter:<id>",
     "asked": "{s}:body:<id>",
     "stream": "{s}:stream:",
     "stream*": "{s}:stream:",
@@ -238,6 +241,7 @@ def test_every_key_that_is_made_is_in_the_catalogue() -> None:
         keys.registrations, keys.stream(audience), keys.room(audience), keys.channel("c"),
         keys.log("c"), keys.inbox("s"), keys.held("s"), keys.body("b"), keys.pools, keys.dead,
         keys.idle("~p.1"), keys.returned("~p.1", audience), keys.held("~p.1"),
+        keys.receipt("1-1"),
     )  # fmt: skip
     prefix = "farm:{print01}"
     patterns = [

@@ -26,7 +26,9 @@ BESIDE = {
 """Plain commands that are no duty of a role."""
 CONNECTION = {"SELECT", "CLIENT|SETNAME"}
 """What redis-py sends for us."""
-UNSEEN = ("{s}:counts", "{s}:opened", "{s}:idle:<pool>", "{s}:to:<session>")
+UNSEEN = (
+    "{s}:counts", "{s}:opened", "{s}:idle:<pool>", "{s}:to:<session>", "{s}:letter:<id>",
+)  # fmt: skip
 """Keys of which no list tells."""
 WORD = re.compile(r"[A-Z]+")
 

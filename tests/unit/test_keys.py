@@ -66,6 +66,7 @@ def every_key(keys: Keys, printer: str) -> list[str]:
         keys.idle(POOL),
         keys.returned(POOL, audience),
         keys.held(POOL),
+        keys.receipt("c0ffee"),
     ]
 
 

@@ -14,7 +14,7 @@ BY_CLIENT = {"EPOCH", "LAPSED", "MOVED", "NO_BODY", "POOLS", "DENIED", "LIMIT", 
 HOUSEKEEPING = {"hello", "renew", "sweep", "bury", "grant", "take", "confirm", "register",
                 "unregister", "delete_printer", "create_pool", "delete_pool", "join", "fetch",
                 "finish", "hand_back", "disown", "orphan", "adopt", "dead_letter",
-                "replay"}  # fmt: skip
+                "replay", "drop", "offer_again"}  # fmt: skip
 """Scripts without a channel's outcome."""
 
 REFUSALS = {
