@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
-from tenacity import RetryCallState, Retrying
+from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
+from tenacity.wait import wait_base
 
 from broker import Broker, Notification
 from broker.errors import (
+    WRITES_NOTHING,
     BodyGone,
     BrokerClosed,
     ChannelAcquired,
@@ -46,6 +48,11 @@ FUTILE = (HandlerFault, PayloadInvalid, BodyGone, InvalidArgument, NotificationE
 OVER = (ChannelAcquired, ChannelAlreadyClosed)
 OTHERS = (NotInHand, NotYours, SessionLapsed)
 """It is not in this process's hands any more; whoever has it handles it."""
+PAUSES = wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05)
+"""Between two tries of what a Redis refuses that writes nothing now: so soon all goes on later."""
+MOST_LETTERS = 64
+"""How much waits to be put aside at the same time, beside what is handled and so makes room."""
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +74,10 @@ class Run:
     """Whether it is finished beside, and Redis has not answered yet."""
     has_slot: bool = True
     """Whether it counts among those that may run at the same time."""
+    is_put_off: bool = False
+    """Whether what it is about stays in hand, and is run here again."""
+    is_letter: bool = False
+    """Whether it is to be put aside."""
     span: contextlib.ExitStack | None = None
     """Holds the span of the run, where there is one."""
     mark: Mark = unmarked
@@ -81,19 +92,24 @@ class Handling:
         worker: Worker,
         broker: Broker,
         threads: Executor,
-        later: Callable[[PooledOffer[Any], float], None],
+        later: Callable[[Item, float], None],
         settles: Callable[[Run], None],
         finished: Callable[[Run, Answer], None],
+        refused: Callable[[Run], int],
     ) -> None:
         self._worker = worker
         self._broker = broker
         self._threads = threads
         self._later = later
-        """Runs the turn of a dialog that is carried here again, after so many seconds."""
+        """Runs what is in hand, or the turn of a dialog, here again, after so many seconds."""
         self._settles = settles
         """Told when a handler is done, and its answer is on the way."""
         self._finished = finished
         """Told what Redis answered to a run that is finished beside."""
+        self._refused = refused
+        """Told that Redis wrote nothing of what a run is about; how often that was so."""
+        self._letters = 0
+        """How many runs wait to be put aside."""
         self._limits: dict[float, Limit] = {}
         self._failed: WeakSet[PooledOffer[Any]] = WeakSet()
         """Dialogs whose turn begins again from what was said so far."""
@@ -109,7 +125,7 @@ class Handling:
                 outcome = await self._answered(run)
             except Exception as error:  # a fault of ours must not keep what others could handle
                 log.exception("%s: %r could not be settled", handler.name, item)
-                outcome = await self._retry(handler, item, _sentence(error), None)
+                outcome = await self._retry(run, _sentence(error), None)
             run.mark(outcome)
         finally:
             if run.span is not None:
@@ -128,35 +144,43 @@ class Handling:
         except asyncio.CancelledError:
             if not isinstance(item, PooledOffer) or item.closing is None:
                 raise
-            await self._done(item)
+            await self._done(run)
             return Outcome.LOST
         except OVER:
-            await self._done(item)
+            await self._done(run)
             return Outcome.LOST
         except OTHERS as error:
             return _late(handler, error)
         except Decline:
-            return await self._declined(handler, item)
+            return await self._declined(run)
         except CloseDialog as verdict:
-            return await self._closed(handler, item, verdict)
+            return await self._closed(run, verdict)
         except RetryLater as verdict:
             why = f"{verdict.why}, at delivery {item.times} of {self._worker.max_deliveries}"
-            return await self._retry(handler, item, why, verdict.after)
-        except PutAside as verdict:
-            return await self._put_aside(handler, item, verdict.reason)
-        except FUTILE as error:
-            return await self._put_aside(handler, item, _sentence(error))
+            return await self._retry(run, why, verdict.after)
+        except (PutAside, *FUTILE) as error:
+            reason = error.reason if isinstance(error, PutAside) else _sentence(error)
+            return await self._put_aside(run, reason)
+        except WRITES_NOTHING as error:
+            return self._run_again(run, error)
         except (RedisError, OutcomeUnknown, BrokerClosed) as error:
-            return await self._retry(handler, item, _sentence(error), None)
+            return await self._retry(run, _sentence(error), None)
         except Exception as error:  # somebody else's code may raise anything
             log.warning("%s failed at delivery %d", handler.name, item.times, exc_info=error)
-            return await self._retry(handler, item, _sentence(error), None)
+            return await self._retry(run, _sentence(error), None)
 
     async def not_finished(self, run: Run, error: Exception) -> Outcome:
         """What becomes of a notification that was handled, and could not be finished beside."""
+        if isinstance(error, WRITES_NOTHING):
+            try:
+                await self._settled(run, run.item.done)
+            except TympanError as fault:
+                error = fault
+            else:
+                return Outcome.DONE
         if isinstance(error, OTHERS):
             return _late(run.handler, error)
-        return await self._retry(run.handler, run.item, _sentence(error), None)
+        return await self._retry(run, _sentence(error), None)
 
     async def _answer(self, run: Run) -> Any:
         handler, item = run.handler, run.item
@@ -205,83 +229,120 @@ class Handling:
                 run.is_finishing = True
                 item.replica.finish_beside(item.place, partial(self._finished, run))
             else:
-                await item.done()
+                await self._settled(run, item.done)
             return Outcome.DONE
         if item.closing is not None:
-            await item.done()
+            await self._settled(run, item.done)
             return Outcome.CLOSED if item.closing.by == item.replica.id else Outcome.LOST
         handler.check(answer, is_answered=item.is_mine)
         if answer is not None:
-            await item.respond(answer, ends_turn=True)
+            await self._settled(run, partial(item.respond, answer, ends_turn=True))
         item.end_turn()
         return Outcome.RESPONDED
 
-    async def _declined(self, handler: Handler, item: Item) -> Outcome:
+    async def _settled(self, run: Run, settle: Callable[[], Awaitable[T]]) -> T:
+        """Settle it: as often as Redis writes nothing now, once more, with growing pauses.
+
+        The handler has done its part, so that counts as no delivery, nor is it handed out again.
+        """
+        item = run.item
+        tries = 0
+        while True:
+            try:
+                return await settle()
+            except WRITES_NOTHING as error:
+                item.replica.keep(item)
+                self._refused(run)
+                tries += 1
+                if tries == 1:
+                    log.warning("%s: %r waits: %s", run.handler.name, item, error)
+            await asyncio.sleep(_pause(PAUSES, tries))
+
+    def _run_again(self, run: Run, error: TympanError) -> Outcome:
+        """Redis wrote nothing of what the handler said: it says it again here, a little later.
+
+        It stays in hand, for that was no fault of the handler's, and counts as no delivery.
+        """
+        item, times = run.item, self._refused(run)
+        if times == 1:
+            log.warning("%s: %r is handled again later: %s", run.handler.name, item, error)
+        item.mark()
+        if not isinstance(item, Delivery) and item.is_mine:
+            self._failed.add(item)
+        run.is_put_off = True
+        self._later(item, _pause(PAUSES, times))
+        return Outcome.RETRIED
+
+    async def _declined(self, run: Run) -> Outcome:
+        handler, item = run.handler, run.item
         if isinstance(item, Delivery):
             fault = f"handler {handler.name} declined a unidirectional notification"
-            return await self._put_aside(handler, item, fault)
+            return await self._put_aside(run, fault)
         if item.is_mine:
-            return await self._closed(handler, item, CloseDialog())
+            return await self._closed(run, CloseDialog())
         try:
-            await item.decline()
+            await self._settled(run, item.decline)
         except OVER:
             log.debug("%s: it was over before it was declined", handler.name)
-        await self._done(item)
+        await self._done(run)
         return Outcome.DECLINED
 
-    async def _closed(self, handler: Handler, item: Item, verdict: CloseDialog) -> Outcome:
+    async def _closed(self, run: Run, verdict: CloseDialog) -> Outcome:
+        handler, item = run.handler, run.item
         if isinstance(item, Delivery):
             fault = f"handler {handler.name} closed a unidirectional notification's channel"
-            return await self._put_aside(handler, item, fault)
+            return await self._put_aside(run, fault)
         try:
-            await item.close(verdict.reason)
+            await self._settled(run, partial(item.close, verdict.reason))
         except OVER:
             return Outcome.LOST
         except FUTILE as error:
-            return await self._put_aside(handler, item, _sentence(error))
+            return await self._put_aside(run, _sentence(error))
         finally:
-            await self._done(item)
+            await self._done(run)
         return Outcome.CLOSED
 
-    async def _done(self, item: Item) -> None:
+    async def _done(self, run: Run) -> None:
         try:
-            await item.done()
+            await self._settled(run, run.item.done)
         except TympanError as error:
-            log.info("%r: %s", item, error)
+            log.info("%r: %s", run.item, error)
 
-    async def _retry(self, handler: Handler, item: Item, why: str, after: float | None) -> Outcome:
+    async def _retry(self, run: Run, why: str, after: float | None) -> Outcome:
         """Hand it back for a while; after the last delivery, put it aside."""
+        handler, item = run.handler, run.item
         if item.times >= self._worker.max_deliveries:
-            return await self._put_aside(handler, item, why)
-        pause = self._pause(item.times) if after is None else after
+            return await self._put_aside(run, why)
+        pause = _pause(self._worker.retry_wait, item.times) if after is None else after
         try:
             if not isinstance(item, Delivery) and item.is_mine:
                 item.times += 1
                 self._failed.add(item)
                 self._later(item, pause)
             else:
-                await item.hand_back(pause)
+                await self._settled(run, partial(item.hand_back, pause))
         except OTHERS as error:
             return _late(handler, error)
         except TympanError as error:  # the lease runs out, or the audit finds it
             log.warning("%s: %r is not handed back yet: %s", handler.name, item, error)
         return Outcome.RETRIED
 
-    async def _put_aside(self, handler: Handler, item: Item, reason: str) -> Outcome:
+    async def _put_aside(self, run: Run, reason: str) -> Outcome:
+        handler, item = run.handler, run.item
+        bury = partial(item.bury, reason)
+        run.is_letter = True
+        self._letters += 1
         try:
-            letter = await item.bury(reason)
+            letter = await (self._settled(run, bury) if self._letters <= MOST_LETTERS else bury())
         except OTHERS as error:
             return _late(handler, error)
         except TympanError as error:
             log.warning("%s: %r is not put aside yet: %s", handler.name, item, error)
             return Outcome.RETRIED
+        finally:
+            self._letters -= 1
         log.error("%s: %r is dead letter %s: %s", handler.name, item, letter, reason)
         return Outcome.DEAD
-
-    def _pause(self, times: int) -> float:
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = times
-        return float(self._worker.retry_wait(state))
 
 
 def _late(handler: Handler, error: Exception) -> Outcome:
@@ -292,6 +353,13 @@ def _late(handler: Handler, error: Exception) -> Outcome:
 def _is_carried(item: Item) -> bool:
     """Whether it is a dialog of the pool's: however old, it may be well."""
     return not isinstance(item, Delivery) and item.is_mine
+
+
+def _pause(wait: wait_base, times: int) -> float:
+    """Seconds after so many tries."""
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = times
+    return float(wait(state))
 
 
 def _sentence(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from broker import Broker
 from broker.errors import (
+    WRITES_NOTHING,
     NoSuchPool,
     OutcomeUnknown,
     RedisError,
@@ -77,7 +78,13 @@ class Runner(ReplicaListener):
         self._poll = poll
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="tympan-handler")
         self._handling = Handling(
-            worker, broker, self._threads, self._turn_later, self._settles, self._finished
+            worker,
+            broker,
+            self._threads,
+            self._again_later,
+            self._settles,
+            self._finished,
+            self._refused,
         )
         self._free = concurrency
         self._runs: set[Run] = set()
@@ -85,8 +92,10 @@ class Runner(ReplicaListener):
         """Runs of which only a function in a thread goes on."""
         self._hungry: dict[Replica[Any], None] = {}
         """Replicas that may have something to take, in the order of their turns."""
-        self._turns: deque[PooledOffer[Any]] = deque()
-        """Dialogs whose sources spoke again."""
+        self._turns: deque[Item] = deque()
+        """Dialogs whose sources spoke again, and what is run here again."""
+        self._refusals: dict[Item, int] = {}
+        """What is in hand, and waits until Redis writes again; how often it did not."""
         self._fetching: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
         self._idle = asyncio.Event()
@@ -119,9 +128,11 @@ class Runner(ReplicaListener):
         """
         self._is_draining = True
         self.liveness.state = State.DRAINING
+        given = {Broker: self.broker, Worker: self.worker}
         await asyncio.gather(*self._fetching, return_exceptions=True)
         try:
             async with asyncio.timeout(drain):
+                await self._say_that_it_drains(given)
                 await self._until_idle()
         except TimeoutError:
             many = len(self._runs)
@@ -136,11 +147,17 @@ class Runner(ReplicaListener):
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait({self._pump})
-        given = {Broker: self.broker, Worker: self.worker}
         for hook in reversed(self.worker.shutdown):
             await self._call("shut-down", hook, hook_values(hook, given))
         self._threads.shutdown(wait=False, cancel_futures=True)
         return broken_off
+
+    async def _say_that_it_drains(self, given: dict[type, Any]) -> None:
+        for hook in self.worker.drain:
+            try:
+                await call(hook, hook_values(hook, given), self._threads)
+            except Exception:  # what is in hand is handed back all the same
+                log.exception("drain hook %s failed", getattr(hook, "__name__", hook))
 
     async def _call(self, kind: str, hook: Function, filled: dict[str, Any]) -> None:
         try:
@@ -209,9 +226,7 @@ class Runner(ReplicaListener):
 
     def turn(self, offer: PooledOffer[Any]) -> None:
         """See :class:`broker.replica.ReplicaListener`."""
-        if offer not in self._turns:
-            self._turns.append(offer)
-        self._stirred.set()
+        self._again(offer)
 
     def over(self, offer: PooledOffer[Any]) -> None:
         """See :class:`broker.replica.ReplicaListener`."""
@@ -231,8 +246,13 @@ class Runner(ReplicaListener):
         self._hungry.pop(replica, None)
         self.membership.forget(replica, cause)
 
-    def _turn_later(self, offer: PooledOffer[Any], seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self.turn, offer)
+    def _again(self, item: Item) -> None:
+        if item not in self._turns:
+            self._turns.append(item)
+        self._stirred.set()
+
+    def _again_later(self, item: Item, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._again, item)
 
     def _changed(self) -> None:
         self._stirred.set()
@@ -266,23 +286,32 @@ class Runner(ReplicaListener):
 
     def _take_turns(self) -> None:
         while self._turns and self._free:
-            offer = self._turns.popleft()
-            handler = self.membership.handler_of(offer.replica)
-            is_running = any(run.item is offer for run in self._runs)
-            if handler is not None and not is_running and _begins(offer):
+            item = self._turns.popleft()
+            if any(run.item is item for run in self._runs):
+                continue
+            handler = self.membership.handler_of(item.replica)
+            if handler is not None and _begins(item):
                 self._free -= 1
-                self._begin(handler, offer)
+                self._begin(handler, item)
+            else:
+                self._refusals.pop(item, None)
 
     def _take_more(self) -> None:
         """Share the free slots among the replicas that may have something."""
-        while self._free and self._hungry:
-            replica = next(iter(self._hungry))
+        able = deque(replica for replica in self._hungry if not self._is_held_up(replica))
+        while self._free and able:
+            replica = able.popleft()
             del self._hungry[replica]
-            share = min(max(1, self._free // (len(self._hungry) + 1)), MOST_AT_ONCE)
+            share = min(max(1, self._free // (len(able) + 1)), MOST_AT_ONCE)
             self._free -= share
             task = asyncio.create_task(self._fetch(replica, share), name="tympan-fetch")
             self._fetching.add(task)
             task.add_done_callback(self._fetching.discard)
+
+    def _is_held_up(self, replica: Replica[Any]) -> bool:
+        """Whether as much of it waits for Redis as may run at once: more would wait, too."""
+        waiting = sum(item.replica is replica for item in self._refusals)
+        return waiting >= self.concurrency
 
     async def _fetch(self, replica: Replica[Any], share: int) -> None:
         taken: list[Item] = []
@@ -301,7 +330,7 @@ class Runner(ReplicaListener):
         if len(taken) == share:
             self.work(replica)
         for item in taken:
-            if handler is None or not (isinstance(item, Delivery) or _begins(item)):
+            if handler is None or not _begins(item):
                 self._release_slot()
             else:
                 self._begin(handler, item)
@@ -346,6 +375,8 @@ class Runner(ReplicaListener):
         assert isinstance(item, Delivery)
         run.is_finishing = False
         error = item.replica.refusal(item.place, answer)
+        if isinstance(error, WRITES_NOTHING):
+            item.replica.keep(item)
         if error is None:
             self._over(run, Outcome.DONE)
         elif isinstance(error, Exception):
@@ -366,6 +397,20 @@ class Runner(ReplicaListener):
             redelivered=item.redelivered,
             latency=self._latency(item),
         )
+
+    def _refused(self, run: Run) -> int:
+        """Redis wrote nothing of what it is about; how often by now.
+
+        It waits without a slot: others may make room in Redis. What is to be put aside does not
+        keep its replica from taking more, for the same reason.
+        """
+        if run.has_slot and not _goes_on(run):
+            run.has_slot = False
+            self._release_slot()
+        if run.is_letter:
+            return 1
+        self._refusals[run.item] = self._refusals.get(run.item, 0) + 1
+        return self._refusals[run.item]
 
     def _over(self, run: Run, outcome: Outcome) -> None:
         if self.telemetry is not None:
@@ -395,6 +440,8 @@ class Runner(ReplicaListener):
             going_on[0].add_done_callback(lambda _: self._given_up_ended(run))
             return
         self._runs.discard(run)
+        if not run.is_put_off and self._refusals.pop(run.item, 0):
+            self._stirred.set()
         self._idle.set()
         if not isinstance(run.item, Delivery) and run.item.waits and run.item.is_mine:
             self.turn(run.item)
@@ -411,6 +458,8 @@ def _goes_on(run: Run) -> list[asyncio.Future[Any]]:
     return [one for one in run.threads if not one.done()]
 
 
-def _begins(offer: PooledOffer[Any]) -> bool:
-    """Whether there is a turn to run: one that waits for its source is only carried."""
-    return offer.closing is None and (offer.turn is not None or offer.waits)
+def _begins(item: Item) -> bool:
+    """Whether there is something to run: a dialog that waits for its source is only carried."""
+    if isinstance(item, Delivery):
+        return item.replica.holds(item)
+    return item.closing is None and (item.turn is not None or item.waits)

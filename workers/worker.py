@@ -73,6 +73,7 @@ class Worker:
         self.timeout = timeout
         self.handlers: list[Handler] = []
         self.startup: list[Function] = []
+        self.drain: list[Function] = []
         self.shutdown: list[Function] = []
         self.state: dict[str, Any] = {}
         """The application's own, such as what its hooks open."""
@@ -148,6 +149,15 @@ class Worker:
     def on_startup(self, function: F) -> F:
         """Have a function called before anything is handled; it may take a Broker and a Worker."""
         self.startup.append(function)
+        return function
+
+    def on_drain(self, function: F) -> F:
+        """Have a function called when nothing new is taken any more, and what is in hand goes on.
+
+        Handlers that wait for something else than their work can be told so. It may take a Broker
+        and a Worker.
+        """
+        self.drain.append(function)
         return function
 
     def on_shutdown(self, function: F) -> F:

@@ -43,6 +43,9 @@ async def handle(notification: Notification, delivery: Delivery) -> None:
         import asyncio
         while not (HERE / "go on").exists():
             await asyncio.sleep(0.01)
+    if notification.text == "loop":
+        import asyncio
+        note(f"on {{type(asyncio.get_running_loop()).__module__}}")
     note(f"done {{notification.text}} {{delivery.times}} {{os.getpid()}}")
 
 @worker.listen(r"{server}", "{type}", printers=True, style=BIDIRECTIONAL)
@@ -320,8 +323,27 @@ async def test_metrics_say_what_was_done(desk: Desk) -> None:
     await get_until(f"{url}/metrics", lambda _, body: line in body)
 
 
-async def test_it_starts_again_when_its_file_changes(desk: Desk) -> None:
-    process = await desk.worker("--reload")
+@pytest.mark.parametrize(
+    ("words", "on"),
+    [
+        ((), "on uvloop"),
+        (("--loop", "uvloop"), "on uvloop"),
+        (("--loop", "asyncio"), "on asyncio.unix_events"),
+    ],
+)
+async def test_the_loop_it_runs_on_can_be_chosen(
+    desk: Desk, words: tuple[str, ...], on: str
+) -> None:
+    process = await desk.worker(*words)
+    await desk.notify("loop")
+    await desk.noted(on)
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 0, process
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_it_starts_again_when_its_file_changes(desk: Desk, loop: str) -> None:
+    process = await desk.worker("--reload", "--loop", loop)
     desk.file.write_text(desk.file.read_text().replace('"done ', '"finished '))
     await process.until(lambda: process.notes.count("is served") >= 2, "second start")
     await desk.notify("one")

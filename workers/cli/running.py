@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -76,3 +77,16 @@ def connect(ctx: click.Context, user: str | None = None, *, looks: bool = False)
             operation_timeout=FAILOVER_PATIENCE if is_patient else PATIENCE,
         ),
     )
+
+
+def agreed(what: str, act: str) -> bool:
+    """Ask the person, after the sentence ``what``, whether to ``act``.
+
+    Raises UsageError where nobody is there to be asked.
+    """
+    try:
+        return click.confirm(f"{what}. {act[:1].upper()}{act[1:]}?", err=True)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise click.UsageError(f"{what}: say --yes to {act}") from None

@@ -21,6 +21,7 @@ from workers.cli.output import counted, on_one_line
 from workers.cli.settings import settings_of
 from workers.health import Address
 from workers.logs import LogFormat, logging_as
+from workers.loop import Loop, factory
 
 log = logging.getLogger("tympan")
 
@@ -45,8 +46,14 @@ def _settings(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ..
 
 
 def service_options(command: C) -> C:
-    """``--health``, ``--log-format`` and ``--set``, and those of every command."""
+    """``--health``, ``--log-format``, ``--loop`` and ``--set``, and those of every command."""
     for option in (
+        click.option(
+            "--loop",
+            type=click.Choice([each.value for each in Loop]),
+            default=Loop.AUTO.value,
+            help="The event loop: auto takes uvloop where it is installed.",
+        ),
         click.option(
             "--set",
             "settings",
@@ -83,19 +90,23 @@ def teller(log_format: str) -> Tell:
 def run_service(
     work: Callable[[asyncio.Event], Coroutine[Any, Any, int]],
     log_format: str,
+    loop: str,
     *,
     unfinished: Callable[[], str] = str,
     left: Callable[[], Iterable[str]] = tuple,
 ) -> int:
     """Run until done; SIGINT or SIGTERM sets the event that ``work`` is given.
 
-    It is said at once, with what ``unfinished`` says of what the end waits for. A second signal
-    ends the process at once; what ``left`` names is said before.
+    ``loop``: a :class:`workers.loop.Loop`, as it was typed. Raises ExtraMissing.
+
+    A signal is answered at once, with what ``unfinished`` says of what the end waits for. A second
+    one ends the process at once; what ``left`` names is said before.
     """
     tell = teller(log_format)
+    make_loop = factory(Loop(loop))
 
     async def until_done() -> int:
-        loop = asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
         stop = asyncio.Event()
 
         def interrupt(number: int) -> None:
@@ -109,11 +120,12 @@ def run_service(
             os._exit(128 + number)
 
         for number in SIGNALS:
-            loop.add_signal_handler(number, interrupt, number)
+            running.add_signal_handler(number, interrupt, number)
         return await work(stop)
 
     with logging_as(LogFormat(log_format)):
-        status = asyncio.run(until_done())
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            status = runner.run(until_done())
         _leave_threads_behind(status, tell)
         return status
 

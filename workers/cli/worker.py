@@ -96,13 +96,40 @@ def worker(
     user: str | None,
     health: Address | None,
     log_format: str,
+    loop: str,
     settings: Settings,
 ) -> int:
     """Run the worker OBJECT of MODULE: a Python module, looked for here first, or a file."""
     if reload and RELOADED not in os.environ:
         return _watch(teller(LogFormat.TEXT))
-    found = load(target)
-    url = ctx.ensure_object(CommandLine).url
+    return run_worker(
+        load(target),
+        ctx.ensure_object(CommandLine).url,
+        concurrency=concurrency,
+        drain=drain,
+        server=server,
+        user=user,
+        health=health,
+        log_format=log_format,
+        loop=loop,
+        settings=settings,
+    )
+
+
+def run_worker(
+    found: Worker,
+    url: str | None,
+    *,
+    concurrency: int,
+    drain: float,
+    server: Name | None,
+    user: str | None,
+    health: Address | None,
+    log_format: str,
+    loop: str,
+    settings: Settings,
+) -> int:
+    """Run one replica of this worker's pool until it is told to stop; returns the exit status."""
     tell = teller(log_format)
     runners: list[Runner] = []
 
@@ -150,6 +177,7 @@ def worker(
     return run_service(
         work,
         log_format,
+        loop,
         unfinished=lambda: _unfinished(runners, drain),
         left=lambda: _left(runners),
     )
@@ -307,6 +335,7 @@ def reaper(
     every: float,
     health: Address | None,
     log_format: str,
+    loop: str,
     settings: Settings,
 ) -> int:
     """Run a reaper for the whole farm until interrupted."""
@@ -345,4 +374,4 @@ def reaper(
             await _unless_stopped(stop, reaper.run())
         return DONE
 
-    return run_service(work, log_format)
+    return run_service(work, log_format, loop)
