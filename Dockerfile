@@ -15,8 +15,8 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 ARG VERSION=0.1.0
-# Of those in pyproject.toml; worker,telemetry for traces.
-ARG EXTRAS=worker
+# Of those in pyproject.toml; with telemetry for traces.
+ARG EXTRAS=worker,uvloop,relay
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \

@@ -1,7 +1,7 @@
 # Further arguments go through ARGS, as in: make test ARGS="-k proxy"
 ARGS ?=
 # How many processes share the tests; a file's tests stay together.
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := .venv/bin
 # The container engine: docker or podman, whichever answers first.
 ENGINE ?= $(shell for each in docker podman; do \
@@ -14,7 +14,7 @@ BUILD ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help prepare tools demo test lint format conformance race failovers scale model mutants bench \
-	bench-quick peers fuzz faults faults-long soak image chart chart-cluster clean
+	bench-quick peers fuzz farm faults faults-long soak image chart chart-cluster clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
@@ -52,6 +52,9 @@ failovers: prepare ## let primaries die again and again under dialogs, by Sentin
 
 scale: prepare ## let replicas of a pool share, die and be rolled; and count what they did
 	$(BIN)/python -m tests.scale $(ARGS)
+
+farm: prepare ## let three real CUPS hosts, printers and listeners talk, break them, and count
+	$(BIN)/python -m tests.cups.farm $(ARGS)
 
 faults: prepare ## break everything that can be broken on one machine, and count; 10 minutes
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -45,6 +45,31 @@ class Bridge(Protocol):
         """Its own arguments and options on the command line."""
         return ()
 
+    def server(self, /, *_: Any, **__: Any) -> Name | None:
+        """The print server that it speaks for by settings of its own, where none is typed.
+
+        Args:
+            *_: nothing.
+            **__: the values of its ``options``, by their names.
+
+        None: this host's name.
+        """
+        return None
+
+    def connect(
+        self, url: str | None, user: str | None, server: Name, /, *_: Any, **__: Any
+    ) -> Broker:
+        """The broker that it is to run with, not entered; for settings of its own.
+
+        Args:
+            url: as it was typed; None where it was not.
+            user: who it is; None for who runs it.
+            server: the print server that it speaks for.
+            *_: nothing.
+            **__: the values of its ``options``, by their names.
+        """
+        return Broker.connect(url, user=user, server=str(server))
+
     async def run(self, broker: Broker, server: Name, *_: Any, **options: Any) -> None:
         """Bridge, until there is nothing more to do or until it is cancelled (Ctrl-C, SIGTERM).
 

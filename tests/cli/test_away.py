@@ -66,9 +66,8 @@ def crippled() -> Iterator[Crippled]:
 @pytest.fixture
 async def tympan(crippled: Crippled) -> AsyncIterator[Tympan]:
     """The command, on that Cluster."""
-    made = Tympan(crippled.url)
-    yield made
-    await made.clean_up()
+    async with Tympan(crippled.url) as made:
+        yield made
 
 
 async def test_lists_show_what_is_there_and_name_what_is_away(

@@ -141,7 +141,9 @@ async def test_all_of_a_pool_the_oldest_first(
     assert [line.split()[0] for line in done.lines] == of_desk
     assert done.lines[0] == f"{of_desk[0]}  {place.printer}, pool helpdesk: replayed"
     assert [(await desk.delivery()).notification.text for _ in range(5)] == list("01234")
-    dropped = await tympan.run("dead", "drop", *where, "--json")
+    unasked = await tympan.run("dead", "drop", *where, status=2)
+    assert f"5 dead letters on {place.server}: say --yes to forget them all" in unasked.notes
+    dropped = await tympan.run("dead", "drop", *where, "--yes", "--json")
     assert [event["letter"] for event in dropped.events] == of_mail
     assert (await tympan.run("dead", "list", place.server)).lines == []
 

@@ -41,22 +41,41 @@ class Bridge:
         raise errors.RedisUnreachable("the farm is gone")
 """
 
+WITH_SETTINGS = """
+import click
+from broker import Broker, Name
+
+class Bridge:
+    description = "Has settings of its own."
+    options = (click.Option(["--farm"], required=True), click.Option(["--fault", "fault"]))
+
+    def server(self, *, farm, fault):
+        return Name("print07")
+
+    def connect(self, url, user, server, *, farm, fault):
+        if fault:
+            raise RuntimeError(fault)
+        return Broker.connect(url or farm, user=f"{user}-{server.server}", server=str(server))
+
+    async def run(self, broker, server, **_):
+        click.echo(f"{broker.user} bridges {server}", err=True)
+"""
+
 
 @pytest.fixture
 async def tympan(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Tympan]:
     """The command, where three packages are installed; one of them is broken."""
     site = Site(tmp_path)
     site.install("toner-pack", TONER, types="toner = toner_pack:Toner")
-    site.install("cups-pack", BRIDGE, bridges="cups = cups_pack:Bridge")
+    site.install("lpd-pack", BRIDGE, bridges="lpd = lpd_pack:Bridge")
     site.install(
         "broken-pack",
         "import nowhere_at_all",
         types="broken = broken_pack:Model",
         bridges="damaged = broken_pack:Bridge",
     )
-    made = Tympan(redis_server.url, environment={"PYTHONPATH": str(tmp_path)})
-    yield made
-    await made.clean_up()
+    async with Tympan(redis_server.url, environment={"PYTHONPATH": str(tmp_path)}) as made:
+        yield made
 
 
 # Listing -----------------------------------------------------------------------------------------
@@ -66,7 +85,7 @@ async def test_extensions_are_listed_with_their_faults(tympan: Tympan) -> None:
     listed, for_people = await asyncio.gather(
         tympan.run("extensions", "--json"), tympan.run("extensions")
     )
-    toner, cups, broken, damaged = listed.events
+    toner, lpd, broken, damaged = listed.events
     assert toner == {
         "kind": "type",
         "name": "toner",
@@ -75,27 +94,28 @@ async def test_extensions_are_listed_with_their_faults(tympan: Tympan) -> None:
         "what": f"{GUID} Toner",
         "fault": None,
     }
-    assert (cups["kind"], cups["name"], cups["what"]) == ("bridge", "cups", "Hears toner alerts.")
+    assert (lpd["kind"], lpd["name"], lpd["what"]) == ("bridge", "lpd", "Hears toner alerts.")
     for record, kind, name in ((broken, "type", "broken"), (damaged, "bridge", "damaged")):
         assert (record["kind"], record["name"], record["what"]) == (kind, name, None)
         assert "No module named 'nowhere_at_all'" in record["fault"]
     heading, *rows = for_people.lines
     assert heading.split() == ["KIND", "NAME", "WHAT", "PACKAGE"]
-    assert [row.split()[:2] for row in rows[:2]] == [["type", "toner"], ["bridge", "cups"]]
+    assert [row.split()[:2] for row in rows[:2]] == [["type", "toner"], ["bridge", "lpd"]]
     assert [row for row in rows[2:] if "broken-pack 1.0" in row and "nowhere_at_all" in row]
 
 
 async def test_bridges_are_listed(tympan: Tympan) -> None:
     listed = await tympan.run("bridges", "--json")
-    assert [record["name"] for record in listed.events] == ["cups", "damaged"]
+    assert [record["name"] for record in listed.events] == ["cups", "lpd", "damaged"]
 
 
 async def test_where_nothing_is_plugged_in(redis_server: RedisServer) -> None:
     plain = Tympan(redis_server.url)
     listed, bridges = await asyncio.gather(plain.run("extensions"), plain.run("bridges"))
-    assert (listed.lines, bridges.lines) == ([], [])
+    assert listed.lines == []
     assert "no package plugs anything in" in listed.notes
-    assert "no bridge is installed" in bridges.notes
+    _, cups = bridges.lines
+    assert cups.split()[:2] == ["bridge", "cups"], "it comes with Tympan"
 
 
 # Types -------------------------------------------------------------------------------------------
@@ -204,7 +224,7 @@ async def test_a_bridge_runs_until_it_is_interrupted(
     tympan: Tympan, place: Place, broker: Brokers, number: signal.Signals
 ) -> None:
     bridge = await tympan.start(
-        *("bridge", "run", "cups", "--printer", "laser-3"),
+        *("bridge", "run", "lpd", "--printer", "laser-3"),
         *("--server", place.server, "--as", "Spooler"),
     )
     await bridge.note(f"spooler bridges {place.printer}")
@@ -219,15 +239,15 @@ async def test_a_bridge_runs_until_it_is_interrupted(
 @pytest.mark.parametrize(
     ("fault", "status", "code", "says"),
     [
-        ("none", 0, None, "the bridge cups runs"),
+        ("none", 0, None, "the bridge lpd runs"),
         ("ours", 5, "REDIS_UNREACHABLE", "the farm is gone"),
-        ("its own", 3, "EXTENSION_INVALID", "cups-pack 1.0) ended by RuntimeError: out of paper"),
+        ("its own", 3, "EXTENSION_INVALID", "lpd-pack 1.0) ended by RuntimeError: out of paper"),
     ],
 )
 async def test_how_a_bridge_ends(
     tympan: Tympan, place: Place, fault: str, status: int, code: str | None, says: str
 ) -> None:
-    run = ("bridge", "run", "cups", "--server", place.server, "--printer", "x", "--json")
+    run = ("bridge", "run", "lpd", "--server", place.server, "--printer", "x", "--json")
     bridge = await tympan.run(*run, "--fault", fault, status=status)
     assert says in bridge.notes
     assert "Traceback" not in bridge.notes
@@ -237,16 +257,36 @@ async def test_how_a_bridge_ends(
 
 async def test_a_bridge_speaks_for_this_host_by_default(tympan: Tympan) -> None:
     this_host = Name.parse(rf"\\{socket.gethostname()}")
-    run = ("bridge", "run", "cups", "--printer", "x", "--fault", "none")
+    run = ("bridge", "run", "lpd", "--printer", "x", "--fault", "none")
     assert f"runs for {this_host} " in (await tympan.run(*run)).notes
+
+
+async def test_a_bridge_may_say_what_it_speaks_for_and_where_the_farm_is(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    Site(tmp_path).install("own-pack", WITH_SETTINGS, bridges="own = own_pack:Bridge")
+    nowhere = {"PYTHONPATH": str(tmp_path)}
+    tympan = Tympan("redis://127.0.0.1:1/0", environment=nowhere)
+    run = ("bridge", "run", "own", "--as", "spooler")
+    assert (
+        r"spooler-print07 bridges \\print07"
+        in (await tympan.run(*run, "--farm", redis_server.url)).notes
+    )
+    assert (
+        r"spooler-print08 bridges \\print08"
+        in (await tympan.run(*run, "--farm", redis_server.url, "--server", r"\\print08")).notes
+    )
+    at_fault = await tympan.run(*run, "--farm", "x", "--fault", "no paper", status=3)
+    assert "own-pack 1.0) ended by RuntimeError: no paper" in at_fault.notes
+    await tympan.clean_up()
 
 
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("cups", "--help"), 0, ""),
-        (("cups",), 2, "--printer"),
-        (("cups", "--printer", "x", "--server", r"\\s\p"), 2, r"write '\\s'"),
+        (("lpd", "--help"), 0, ""),
+        (("lpd",), 2, "--printer"),
+        (("lpd", "--printer", "x", "--server", r"\\s\p"), 2, r"write '\\s'"),
         (("ipp",), 2, "no bridge 'ipp' is installed"),
         (("damaged",), 3, "nowhere_at_all"),
     ],

@@ -22,9 +22,8 @@ POOL = ("--type", TYPE, "--user", "alice")
 async def farm() -> AsyncIterator[Tympan]:
     """The command, on a redis-server that knows no print server yet."""
     with RedisServer() as server:
-        made = Tympan(server.url)
-        yield made
-        await made.clean_up()
+        async with Tympan(server.url) as made:
+            yield made
 
 
 async def test_a_pool_collects_from_its_creation_on(

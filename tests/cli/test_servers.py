@@ -19,9 +19,8 @@ LISTEN = ("--everywhere", "--type", TYPE, "--as", "carol")
 async def farm() -> AsyncIterator[Tympan]:
     """The command, on a redis-server that knows no print server yet."""
     with RedisServer() as server:
-        made = Tympan(server.url)
-        yield made
-        await made.clean_up()
+        async with Tympan(server.url) as made:
+            yield made
 
 
 async def test_servers_of_an_empty_farm(farm: Tympan) -> None:

@@ -65,9 +65,8 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture
 async def sound(redis: RedisServer) -> AsyncIterator[Tympan]:
     """The command, on that Redis."""
-    made = Tympan(redis.url)
-    yield made
-    await made.clean_up()
+    async with Tympan(redis.url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -29,9 +29,8 @@ async def server() -> AsyncIterator[RedisServer]:
 @pytest.fixture
 async def farm(server: RedisServer) -> AsyncIterator[Tympan]:
     """The command on it."""
-    made = Tympan(server.url)
-    yield made
-    await made.clean_up()
+    async with Tympan(server.url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -26,9 +26,10 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def tympan(elsewhere: Path, redis_server: RedisServer) -> AsyncIterator[Tympan]:
     """The command that is installed there."""
-    made = Tympan(redis_server.url, (str(elsewhere / "env" / "bin" / "tympan"),), elsewhere)
-    yield made
-    await made.clean_up()
+    async with Tympan(
+        redis_server.url, (str(elsewhere / "env" / "bin" / "tympan"),), elsewhere
+    ) as made:
+        yield made
 
 
 @pytest.fixture

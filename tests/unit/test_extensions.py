@@ -12,7 +12,15 @@ from uuid import UUID
 
 import pytest
 
-from broker import BIDIRECTIONAL, NOTIFICATION_RELEASE, Offer, Payload, TympanError, catalogue
+from broker import (
+    BIDIRECTIONAL,
+    NOTIFICATION_RELEASE,
+    Offer,
+    Payload,
+    TympanError,
+    catalogue,
+    extensions,
+)
 from broker.async_ui import AsyncUIRequest
 from broker.errors import ExtensionInvalid, InvalidType, PayloadInvalid
 from broker.extensions import Extensions
@@ -46,8 +54,13 @@ class Bridge:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """An empty site on the path, and a catalogue that has not been read."""
+    """An empty site on the path, and an unread catalogue; nothing of Tympan's own."""
     monkeypatch.syspath_prepend(tmp_path)
+    installed = extensions._distributions
+    monkeypatch.setattr(
+        *(extensions, "_distributions"),
+        lambda group: [one for one in installed(group) if one.name != extensions.OWN],
+    )
     fresh = Extensions(catalogue.GROUP, catalogue._fit)
     monkeypatch.setattr(catalogue, "installed_types", fresh)
     monkeypatch.setattr(bridge, "bridges", Extensions(bridge.GROUP, bridge._fit))
@@ -343,6 +356,19 @@ def test_a_bridge_is_found_by_its_name(site: Site) -> None:
     assert found.description == "Bridges nothing."
     assert bridge.bridges.get("ipp") is None
     assert catalogue.faults() == ()
+
+
+def test_what_comes_with_tympan_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(bridge, "bridges", Extensions(bridge.GROUP, bridge._fit))
+    site = Site(tmp_path)
+    site.install("a-pack", BRIDGE, bridges="cups = a_pack:Bridge")
+    assert bridge.bridges.sound()["cups"].point.is_own
+    (fault,) = bridge.bridges.faults()
+    assert "the name 'cups' is taken by tympan" in str(fault.error())
+    site.forget()
 
 
 def test_a_bridge_may_inherit_from_the_protocol(site: Site) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -134,11 +135,17 @@ async def test_refuse(proxy: Proxy, client: redis.asyncio.Redis) -> None:
     assert await client.ping()
 
 
+async def held_back(call: Awaitable[Any]) -> asyncio.Future[Any]:
+    """A call that gets no answer for a while."""
+    future = asyncio.ensure_future(call)
+    done, _ = await asyncio.wait([future], timeout=0.2)
+    assert not done
+    return future
+
+
 async def test_stall(proxy: Proxy, client: redis.asyncio.Redis, server: RedisServer) -> None:
     proxy.stall(True)
-    stalled = asyncio.ensure_future(client.incr("pages"))
-    done, _ = await asyncio.wait([stalled], timeout=0.2)
-    assert not done
+    stalled = await held_back(client.incr("pages"))
     assert server.cli("GET", "pages") is None
     proxy.stall(False)
     assert await stalled == 1
@@ -180,9 +187,7 @@ async def test_half_open_to_the_server(
         proxy.stall(True, only="requests")
         server.cli("RPUSH", "jobs", "42")
         assert await waiting in (("jobs", "42"), ["jobs", "42"])
-        stalled = asyncio.ensure_future(other.incr("pages"))
-        done, _ = await asyncio.wait([stalled], timeout=0.2)
-        assert not done
+        stalled = await held_back(other.incr("pages"))
         assert server.cli("GET", "pages") is None
         proxy.stall(False)
         assert await stalled == 1

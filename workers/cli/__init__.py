@@ -34,7 +34,9 @@ COMMANDS = {
     "bridge": Known("extensions", "bridge_group", "Run a bridge to a print system."),
     "bridges": Known("extensions", "list_bridges", "List bridges to print systems."),
     "channels": Known("looking", "channels", "List open channels."),
+    "cups": Known("cups", "cups", "Put Tympan on a CUPS host, and see whether events flow."),
     "dead": Known("dead", "dead", "What pools could not handle: list, show, replay, drop."),
+    "desk": Known("desk", "desk", "Show open questions and alerts live, and answer."),
     "doctor": Known("doctor", "doctor", "Say what a success is worth on this Redis."),
     "extensions": Known("extensions", "extensions", "List what other packages plug in."),
     "grant": Known("rights", "grant", "Give a user a right."),
@@ -45,6 +47,7 @@ COMMANDS = {
     "prove": Known("prove", "prove", "Prove on this Redis that the promises hold."),
     "reaper": Known("worker", "reaper", "End what dead processes held, and count the backlog."),
     "registrations": Known("looking", "registrations", "List who listens."),
+    "relay": Known("relay", "relay", "Send alerts on by mail or webhook."),
     "revoke": Known("rights", "revoke", "Take a right away."),
     "send": Known("send", "send", "Send a notification, or ask a question."),
     "server": Known("servers", "server", "Name print servers, or forget them."),
@@ -113,11 +116,13 @@ Examples:
   tympan channels
 
 Names hold backslashes: put them in single quotes. TYPE is a GUID, or one of asyncui,
-printer-configuration, port-monitor, sample-ui, or what `tympan extensions` lists.
+printer-configuration, port-monitor, sample-ui, cups-printer, cups-job, cups-configuration,
+cups-server, cups-question, or what `tympan extensions` lists.
 
 Exit status: 0 done (a notification that nobody heard, and a race that was lost, too), 1 this Redis
-can lose data silently (tympan doctor) or a promise was broken (tympan prove), 2 wrong usage,
-3 refused or failed, 4 no response in time, 5 Redis unreachable.
+can lose data silently (tympan doctor), a promise was broken (tympan prove), or events do not flow
+(tympan cups status), 2 wrong usage, 3 refused or failed, 4 no response in time, 5 Redis
+unreachable.
 """
     ),
 )

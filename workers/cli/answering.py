@@ -8,18 +8,24 @@ import os
 import sys
 import termios
 import threading
+from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rich.panel import Panel
 from rich.text import Text
 
 from broker import Notification, Offer
+from broker.errors import OutcomeUnknown, RedisError
 from broker.notification_type import describe_type
 from workers.cli.output import Output, printable
 from workers.cli.payloads import payload_shown
 from workers.cli.replies import choices
 
+T = TypeVar("T")
+
+AGAIN = 1.0
+"""Seconds before what Redis did not answer is asked again."""
 _CHUNK = 65_536
 
 
@@ -179,3 +185,15 @@ class Lines:
     def _hand_over(self, line: bytes) -> None:
         text = line.removesuffix(b"\r").decode(errors="surrogateescape")
         self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+
+
+async def settled(call: Callable[[], Awaitable[T]], tell: Callable[[str], object]) -> T:
+    """Ask again through an outage, which ``tell`` is told: the same call gets the first answer."""
+    while True:
+        try:
+            return await call()
+        except (RedisError, OutcomeUnknown) as error:
+            if not error.retryable:
+                raise
+            tell(f"{error}; trying again")
+        await asyncio.sleep(AGAIN)

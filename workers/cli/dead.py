@@ -31,7 +31,7 @@ from workers.cli.output import (
     result_record,
 )
 from workers.cli.pools import pool_option
-from workers.cli.running import connect, run
+from workers.cli.running import agreed, connect, run
 
 LISTED = 100
 COLUMNS = ("LETTER", "NAME", "POOL", "TYPE", "STYLE", "TIMES", "BURIED", "REASON")
@@ -46,7 +46,7 @@ Examples:
   tympan dead show 1795244161373-0
   tympan dead replay 1795244161373-0 1795244161380-0
   tympan dead replay --all --pool helpdesk
-  tympan dead drop --all --on '\\print01'
+  tympan dead drop --all --on '\\print01' --yes
 """
     ),
 )
@@ -189,6 +189,7 @@ def replay(
 @all_option
 @pool_option
 @on_option
+@click.option("--yes", is_flag=True, help="With --all: drop them without asking.")
 @farm_options
 @click.pass_context
 def drop(
@@ -198,6 +199,7 @@ def drop(
     every: bool,
     pool: str | None,
     name: Name | None,
+    yes: bool,
 ) -> int:
     """Forget each LETTER, and what it holds.
 
@@ -205,18 +207,30 @@ def drop(
     """
     asked = Asked.of(letters, every=every, pool=pool, name=name)
     output = Output.of(ctx)
+    found: list[DeadLetter] = []
+
+    async def look() -> int:
+        async with connect(ctx) as broker:
+            letters, missing = await asked.find(output, broker)
+        found.extend(letters)
+        for unknown in missing:
+            tell(output, "dropped", unknown.letter, None, unknown)
+        return DONE
 
     async def work() -> int:
         async with connect(ctx) as broker:
-            found, missing = await asked.find(output, broker)
-            for unknown in missing:
-                tell(output, "dropped", unknown.letter, None, unknown)
             for letter in found:
                 was_there = await broker.dead_letters.drop(letter.name, letter.id)
                 gone = None if was_there else NoSuchLetter("it was not there any more", letter.id)
                 tell(output, "dropped", letter.id, letter, gone)
         return DONE
 
+    status = run(look())
+    if status != DONE or not found:
+        return status
+    if every and not yes and not agreed(*asked.sentence(found)):
+        output.note("nothing was dropped")
+        return FAILED
     return run(work())
 
 
@@ -238,6 +252,12 @@ class Asked:
         if pool is not None and not every:
             raise click.UsageError("--pool goes with --all")
         return cls(letters, pool, name)
+
+    def sentence(self, found: list[DeadLetter]) -> tuple[str, str]:
+        """What there is to forget, and what to do with it, for people."""
+        of = f" of pool {self.pool}" if self.pool is not None else ""
+        each = "it" if len(found) == 1 else "them all"
+        return f"{counted(len(found), 'dead letter')}{of}{where(self.name)}", f"forget {each}"
 
     async def find(
         self, output: Output, broker: Broker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +17,7 @@ from broker.settings import default_url
 from workers.cli.failures import DONE, FAILED
 from workers.cli.line import CommandLine, farm_options, verbatim
 from workers.cli.options import optional_name_argument
-from workers.cli.output import Output, printable
+from workers.cli.output import WIDTH, Output, printable, wrapped
 from workers.cli.running import PATIENCE, run
 from workers.cli.settings import settings_of
 from workers.doctor import diagnose
@@ -38,7 +37,6 @@ from workers.doctor.node import NodeFacts
 from workers.doctor.worth import Worth, worth
 
 LOSES_DATA = 1
-WIDTH = 100
 STYLES = {
     Severity.LOSES: "bold red",
     Severity.REFUSES: "bold red",
@@ -253,7 +251,7 @@ def shown(
         yield Text("\nWHAT A SUCCESS IS WORTH HERE", "bold")
     for one in value:
         possible = "yes" if one.is_possible else "no"
-        yield _wrapped(f"  {one.durability:8} {possible:4} {one.says}", " " * 16)
+        yield wrapped(f"  {one.durability:8} {possible:4} {one.says}", " " * 16)
     yield Text("\nFACTS", "bold")
     for node in farm.nodes:
         yield from _node_shown(node)
@@ -284,7 +282,7 @@ def verdict(farm: FarmFacts, findings: list[Finding]) -> Text:
         parts.append(_many(count[Severity.WARNING], "warning"))
     if count[Severity.UNKNOWN]:
         parts.append(f"{count[Severity.UNKNOWN]} not looked at")
-    return _wrapped(", ".join(parts) + ".", "", STYLES[bad])
+    return wrapped(", ".join(parts) + ".", "", STYLES[bad])
 
 
 def _what(farm: FarmFacts) -> str:
@@ -316,17 +314,17 @@ def _finding_shown(group: list[Finding], shell: Shell, nodes: int) -> Iterator[T
         where = f" ({everywhere})"
     if first.severity is Severity.GOOD:
         why = f". {first.why}" if first.why else ""
-        yield _wrapped(f"  {first.check}: {first.what}{why}{where}", " " * 4)
+        yield wrapped(f"  {first.check}: {first.what}{why}{where}", " " * 4)
         return
-    yield _wrapped(f"  {first.check}: {first.what}{where}", " " * 4, "bold")
+    yield wrapped(f"  {first.check}: {first.what}{where}", " " * 4, "bold")
     for sentence in (first.why, first.advice):
         if sentence:
-            yield _wrapped(f"    {sentence}", " " * 4)
+            yield wrapped(f"    {sentence}", " " * 4)
     for one in group:
         for command in shell.mend(one):
             yield _command_shown(command, " " * 4)
         for name, value in shell.elsewhere(one):
-            yield _wrapped(f"    Where this Redis is configured: {name} {value}", " " * 4)
+            yield wrapped(f"    Where this Redis is configured: {name} {value}", " " * 4)
 
 
 def _afterwards(findings: list[Finding], shell: Shell) -> Iterator[Text]:
@@ -338,11 +336,11 @@ def _afterwards(findings: list[Finding], shell: Shell) -> Iterator[Text]:
         yield _command_shown(command, " " * 2)
     if without:
         where = ", ".join(without)
-        yield _wrapped(f"  {where} has no configuration file: set it where it is started", " " * 4)
+        yield wrapped(f"  {where} has no configuration file: set it where it is started", " " * 4)
     losses = sorted({one.check for one in findings if one.severity is Severity.LOSES})
     if losses:
         known = " ".join(f"--accept {check}" for check in losses)
-        yield _wrapped(f"Known and wanted? `tympan doctor {known}` lets it pass.", "")
+        yield wrapped(f"Known and wanted? `tympan doctor {known}` lets it pass.", "")
 
 
 def _command_shown(command: str, indent: str) -> Text:
@@ -356,21 +354,10 @@ def _command_shown(command: str, indent: str) -> Text:
     return Text(indent + shown, "cyan")
 
 
-def _wrapped(text: str, indent: str, style: str = "") -> Text:
-    lines = textwrap.wrap(
-        printable(text),
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return Text("\n".join(lines), style)
-
-
 def _node_shown(node: NodeFacts) -> Iterator[Text]:
     """One process and its facts."""
     if node.unreachable is not None:
-        yield _wrapped(f"  {node.address}: does not answer", " " * 4)
+        yield wrapped(f"  {node.address}: does not answer", " " * 4)
         return
     facts = [f"{node.product} {node.version}"]
     if node.is_primary is not None:
@@ -385,8 +372,8 @@ def _node_shown(node: NodeFacts) -> Iterator[Text]:
         facts.append(f"{_many(node.online, 'replica')} online")
     if node.subscribers is not None:
         facts.append(_many(node.subscribers, "subscriber"))
-    yield _wrapped(f"  {node.address}: {', '.join(facts)}", " " * 4)
+    yield wrapped(f"  {node.address}: {', '.join(facts)}", " " * 4)
     for replica in node.replicas:
         silent = "" if replica.lag is None else f", silent for {replica.lag} s"
         behind = "" if replica.behind is None else f", {size(replica.behind)} behind"
-        yield _wrapped(f"    replica {replica.address}: {replica.state}{silent}{behind}", " " * 6)
+        yield wrapped(f"    replica {replica.address}: {replica.state}{silent}{behind}", " " * 6)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -37,7 +39,12 @@ def extensions(ctx: click.Context) -> int:
     ]
     _tell(
         output,
-        types + [(found.point, found.loaded.description) for found in bridges.sound().values()],
+        [
+            (point, what)
+            for point, what in types
+            + [(found.point, found.loaded.description) for found in bridges.sound().values()]
+            if not point.is_own
+        ],
         (*catalogue.faults(), *bridges.faults()),
         "no package plugs anything in",
     )
@@ -53,15 +60,14 @@ def list_bridges(ctx: click.Context) -> int:
         Output.of(ctx),
         [(found.point, found.loaded.description) for found in bridges.sound().values()],
         bridges.faults(),
-        "no bridge is installed",
     )
     return DONE
 
 
 def _tell(
-    output: Output, sound: list[tuple[Point, str]], faults: tuple[Fault, ...], none: str
+    output: Output, sound: list[tuple[Point, str]], faults: tuple[Fault, ...], none: str = ""
 ) -> None:
-    if not sound and not faults:
+    if none and not sound and not faults:
         output.note(none)
     if sound:
         output.table(
@@ -144,7 +150,8 @@ def _command(name: str, bridge: Bridge) -> click.Command:
         ctx: click.Context, /, *, server: Name | None, user_as: str | None, **options: Any
     ) -> int:
         url = ctx.ensure_object(CommandLine).url
-        speaks_for = server or _this_host()
+        with _blamed(name):
+            speaks_for = server or _named(bridge, options) or _this_host()
         if speaks_for.printer:
             raise click.UsageError(
                 rf"--server needs a server's name: write '{speaks_for.of_server}'"
@@ -152,11 +159,12 @@ def _command(name: str, bridge: Bridge) -> click.Command:
         note = Output.of(ctx).note
 
         async def work() -> int:
-            async with Broker.connect(
-                url, user=user_as or login_name(), server=str(speaks_for)
-            ) as broker:
+            with _blamed(name):
+                made = _broker(bridge, url, user_as or login_name(), speaks_for, options)
+            async with made as broker:
                 note(f"the bridge {name} runs for {speaks_for} (Ctrl-C ends)")
-                await _bridged(name, bridge, broker, speaks_for, options)
+                with _blamed(name):
+                    await bridge.run(broker, speaks_for, **options)
             return DONE
 
         return run(work(), interrupted=DONE)
@@ -166,11 +174,29 @@ def _command(name: str, bridge: Bridge) -> click.Command:
     return command
 
 
-async def _bridged(
-    name: str, bridge: Bridge, broker: Broker, server: Name, options: dict[str, Any]
-) -> None:
+def _named(bridge: Bridge, options: dict[str, Any]) -> Name | None:
+    """The print server of a bridge's own settings; bridges need not inherit from Bridge."""
+    ask = getattr(bridge, "server", None)
+    found: Name | None = ask(**options) if callable(ask) else None
+    return found
+
+
+def _broker(
+    bridge: Bridge, url: str | None, user: str | None, server: Name, options: dict[str, Any]
+) -> Broker:
+    """As a bridge wants it that has settings of its own."""
+    connect = getattr(bridge, "connect", None)
+    if connect is None:
+        return Broker.connect(url, user=user, server=str(server))
+    broker: Broker = connect(url, user, server, **options)
+    return broker
+
+
+@contextlib.contextmanager
+def _blamed(name: str) -> Iterator[None]:
+    """What is no error of Tympan's or of what was typed is the bridge's fault."""
     try:
-        await bridge.run(broker, server, **options)
+        yield
     except (Exception, SystemExit) as error:  # somebody else's code may raise anything
         reason: BaseException = error
         while isinstance(reason, BaseExceptionGroup) and len(reason.exceptions) == 1:

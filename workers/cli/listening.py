@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any
 
 from rich.text import Text
 
@@ -24,22 +24,18 @@ from broker.async_ui import AsyncUIReply
 from broker.errors import (
     ChannelAcquired,
     ChannelAlreadyClosed,
-    OutcomeUnknown,
     PayloadInvalid,
-    RedisError,
     SessionLapsed,
 )
 from broker.notification_type import describe_type
 from broker.results import S_OK
-from workers.cli.answering import Answering, Silence
+from workers.cli.answering import Answering, Silence, settled
 from workers.cli.output import Output, body_record, body_shown, clock, printable, result_record
 from workers.cli.payloads import payload_record, payload_shown
 from workers.cli.replies import reply_to
 
-T = TypeVar("T")
 TOLD_WITHIN = 1.0
 """Seconds that a refused answer waits for the news why; the refusal itself says the most of it."""
-ASK_AGAIN_EVERY = 1.0
 
 
 async def _owner_of(offer: Offer[Payload]) -> str | None:
@@ -141,19 +137,20 @@ class Listening:
         """Answer or decline; whether that was the end of it, and is told."""
         try:
             if isinstance(answer, bytes):
-                result = await self._settled(lambda: offer.respond(answer))
+                result = await settled(lambda: offer.respond(answer), self._warn)
                 self._tell_answer(offer, "responded", result)
                 return False
             if isinstance(answer, AsyncUIReply):
-                result = await self._settled(lambda: offer.close(answer))
+                result = await settled(lambda: offer.close(answer), self._warn)
                 self._tell_answer(offer, "responded", result)
                 if result == S_OK or offer.is_lost:
                     self._tell_closed(offer, offer.closing)
                 else:
-                    self._tell_closed(offer, None, await self._settled(lambda: _owner_of(offer)))
+                    owner = await settled(lambda: _owner_of(offer), self._warn)
+                    self._tell_closed(offer, None, owner)
                 return True
             was_mine = offer.is_mine
-            result = await self._settled(offer.close)
+            result = await settled(offer.close, self._warn)
             if was_mine:
                 self._tell_closed(offer, offer.closing)
             else:
@@ -169,16 +166,8 @@ class Listening:
             self._tell_closed(offer, closing, by)
             return True
 
-    async def _settled(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Ask again through an outage: the same call gets the first answer."""
-        while True:
-            try:
-                return await call()
-            except (RedisError, OutcomeUnknown) as error:
-                if not error.retryable:
-                    raise
-                self._output.note(f"{error}; trying again", "yellow")
-            await asyncio.sleep(ASK_AGAIN_EVERY)
+    def _warn(self, text: str) -> None:
+        self._output.note(text, "yellow")
 
     # Telling -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ Record = Mapping[str, Any]
 
 _UTF16 = (ASYNC_UI, PRINTER_CONFIGURATION)
 _UTF16_MARK = b"\xff\xfe"
+WIDTH = 100
+"""Columns of a paragraph."""
 _SHOWN_BYTES = 32
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -209,3 +212,15 @@ def span(seconds: float) -> str:
 def clock(at: float) -> str:
     """A time of day of this host's zone."""
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def wrapped(text: str, indent: str, style: str = "") -> Text:
+    """A paragraph of at most WIDTH columns; a longer word has a line of its own."""
+    lines = textwrap.wrap(
+        printable(text),
+        WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return Text("\n".join(lines), style)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,7 +35,7 @@ from workers.cli.looking import (
 )
 from workers.cli.options import Kind, optional_name_argument, type_option
 from workers.cli.output import Output, age, counted, printable, result_record
-from workers.cli.running import connect, run
+from workers.cli.running import agreed, connect, run
 
 ROUNDS = 5
 """How often a pool that listens everywhere is looked for again after it was ended."""
@@ -273,7 +272,8 @@ def delete(ctx: click.Context, pool: str, name: Name | None, yes: bool) -> int:
             f"no pool {pool} listens{where(name)}: `tympan pool list` shows those that do", pool
         )
     unfinished = sum(facts.backlog for facts in found)
-    if unfinished and not yes and not agreed(pool, unfinished):
+    has = f"pool {pool} has {counted(unfinished, 'unfinished thing')}"
+    if unfinished and not yes and not agreed(has, "drop, and delete the pool"):
         output.note("nothing was deleted")
         return FAILED
     return run(work())
@@ -282,17 +282,6 @@ def delete(ctx: click.Context, pool: str, name: Name | None, yes: bool) -> int:
 def everywhere(found: Iterable[PoolFacts]) -> bool:
     """Whether somebody may have it listen again on one server, because it does on another."""
     return any(facts.everywhere for facts in found)
-
-
-def agreed(pool: str, unfinished: int) -> bool:
-    """Ask whether to drop that. Raises UsageError where nobody is there to be asked."""
-    what = f"pool {pool} has {counted(unfinished, 'unfinished thing')}"
-    try:
-        return click.confirm(f"{what}. Drop, and delete the pool?", err=True)
-    except click.Abort:
-        if sys.stdin is not None and sys.stdin.isatty():
-            raise
-        raise click.UsageError(f"{what}: say --yes to drop that, and delete the pool") from None
 
 
 def pool_record(facts: PoolFacts) -> dict[str, Any]:

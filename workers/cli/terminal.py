@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import logging
 import os
@@ -21,9 +22,12 @@ STYLES = {
     Tone.PLAIN: "",
     Tone.QUIET: "dim",
     Tone.HEAD: "bold reverse",
+    Tone.CHOSEN: "reverse",
     Tone.WARNING: "yellow",
     Tone.ALARM: "bold red",
 }
+FULL = (Tone.HEAD, Tone.CHOSEN)
+"""What goes over the whole width."""
 
 
 class Screen:
@@ -46,7 +50,7 @@ class Screen:
             return
         self._drawn = drawn
         text = Text("\n", no_wrap=True, end="").join(
-            Text(line.text.ljust(width) if line.tone is Tone.HEAD else line.text, STYLES[line.tone])
+            Text(line.text.ljust(width) if line.tone in FULL else line.text, STYLES[line.tone])
             for line in lines
         )
         self._live.update(text, refresh=True)
@@ -70,16 +74,17 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
         return
     loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def read() -> None:
         try:
-            found = os.read(terminal, 64).decode(errors="replace")
+            found = os.read(terminal, 64)
         except OSError:  # as at its end: it was closed
-            found = ""
+            found = b""
         if not found:
             loop.remove_reader(terminal)
             pressed("")
-        for key in found:
+        for key in decoder.decode(found):
             pressed(key)
 
     tty.setcbreak(terminal)

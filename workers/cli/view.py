@@ -33,6 +33,7 @@ class Tone(StrEnum):
     PLAIN = "plain"
     QUIET = "quiet"
     HEAD = "head"
+    CHOSEN = "chosen"
     WARNING = "warning"
     ALARM = "alarm"
 

@@ -75,7 +75,8 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         ("HGETALL", keys.pools),
         ("SSCAN", keys.held(_ID), "0"),
         ("SET", body, "", "PX", "1"),
-        ("GET", body),
+        ("GETRANGE", body, "0", "0"),
+        ("STRLEN", body),
         ("UNLINK", body),
     ]
     found: dict[Task, list[Command]] = {}

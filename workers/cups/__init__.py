@@ -1,0 +1,1 @@
+"""CUPS print hosts on the farm: events out, questions in."""
