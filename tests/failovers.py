@@ -43,13 +43,14 @@ import redis
 from broker._keys import Keys
 from broker.names import Name
 from tests.cluster import ClusterNode, RedisCluster
+from tests.columns import aligned
 from tests.conformance.actors import eventually
 from tests.farm import PERMANENT, SERVER
 from tests.sentinels import Sentinels
 from tests.servers import RedisServer
 from workers.proof.history import LEFT, safe
 from workers.proof.invariants import violations
-from workers.proof.losses import feed_forgotten, forgotten, missed, unheard
+from workers.proof.losses import feed_forgotten, forgotten, lost
 from workers.proof.talk import SETTINGS, Talk, Weather
 
 DURABILITIES = ("memory", "replica")
@@ -228,13 +229,7 @@ class Outcome:
     @property
     def lost(self) -> dict[str, Counter[str]]:
         """What Redis forgot, and what the other end never heard of, by kind."""
-        dialogs, feeds = self.talk.dialogs.values(), self.talk.feeds.values()
-        return {
-            "forgotten": sum(map(forgotten, dialogs), Counter())
-            + Counter(notifications=sum(len(feed_forgotten(feed)) for feed in feeds)),
-            "unheard": sum(map(unheard, dialogs), Counter())
-            + Counter(notifications=sum(len(missed(f, self.talk.listeners)) for f in feeds)),
-        }
+        return lost(self.talk.history, self.talk.listeners)
 
     @property
     def violations(self) -> list[str]:
@@ -299,7 +294,7 @@ async def play(ground: Ground, failovers: int, seed: int) -> list[Outcome]:
             await fail_over(ground, MANNERS[number % len(MANNERS)], weather, outcomes)
         await calm(outcomes)
     for outcome in outcomes:
-        await clean(ground, outcome)
+        outcome.faults += await clean(outcome.talk, lambda: ground.primary)
         await asyncio.to_thread(look, ground.primary, outcome.talk)
     return outcomes
 
@@ -331,17 +326,16 @@ async def fail_over(
     await asyncio.to_thread(ground.rejoin, primary)
 
 
-async def clean(ground: Ground, outcome: Outcome) -> None:
-    """What failovers left behind ends with the leases of those who held it."""
-    talk = outcome.talk
+async def clean(talk: Talk, primary: Callable[[], RedisServer]) -> list[str]:
+    """What faults left behind ends with the leases of those who held it; faults where not."""
     async with talk.broker() as caretaker:
         due = time.monotonic() + 4 * SETTINGS["lease"]
-        while left := await asyncio.to_thread(kept, ground.primary, talk.namespace):
+        while left := await asyncio.to_thread(lambda: kept(primary(), talk.namespace)):
             if time.monotonic() > due:
-                outcome.faults.append(f"keys without an owner and a time to live: {left}")
-                return
+                return [f"keys without an owner and a time to live: {left}"]
             await caretaker.run_down(SERVER)
             await asyncio.sleep(0.2)
+    return []
 
 
 def kept(primary: RedisServer, namespace: str) -> list[str]:
@@ -358,14 +352,7 @@ def kept(primary: RedisServer, namespace: str) -> list[str]:
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes side by side, one a column."""
     columns = [HEADINGS, *(outcome.column for outcome in outcomes)]
-    widths = [max(map(len, column)) for column in columns]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in zip(*columns, strict=True)
-    )
+    return aligned(list(zip(*columns, strict=True)), range(1, len(columns)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

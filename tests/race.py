@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from broker import Settings
+from tests.columns import aligned
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from workers.embedded import HOST
@@ -144,14 +145,7 @@ async def run(form: Race, url: str) -> Outcome:
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes, one a line."""
     rows = [HEADINGS, *(outcome.row for outcome in outcomes)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return aligned(rows, range(1, len(HEADINGS)))
 
 
 def parse(arguments: Sequence[str] | None) -> list[Race]:

@@ -42,6 +42,7 @@ from typing import IO, Any
 
 import redis
 
+from tests.columns import aligned
 from tests.faults import page
 from tests.servers import RedisServer
 from tests.soaked import SETTINGS, Part
@@ -394,15 +395,7 @@ class Record:
         return [HEADINGS, *(each.row for each in self.series.values())]
 
     def table(self) -> str:
-        rows = self.rows
-        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if 2 <= i <= 5 else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return aligned(self.rows, range(2, 6))
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

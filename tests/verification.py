@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.columns import aligned
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 MODEL = CHECKOUT / "lua" / "model" / "dialog.pml"
 COMPILE = ("gcc", "-O1", "-w", "-DSAFETY", "-DNOFAIR", "-DCOLLAPSE", "-DVECTORSZ=4096")
@@ -218,14 +220,7 @@ def table(searches: Sequence[Search]) -> str:
         )
         for one in searches
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if 2 <= i <= 4 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows, range(2, 5))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -270,14 +270,15 @@ def test_services_of_the_namespace_leave_the_environment_alone(objects: Rendered
 def test_the_programs_understand_their_arguments(
     objects: Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    context = click.Context(tympan, **tympan.context_settings)
     for pod in processes(objects):
         command, *words = pod.own["args"]
-        found = tympan.get_command(click.Context(tympan), command)
+        found = tympan.get_command(context, command)
         assert found is not None, command
         assert "command" not in pod.own, "the image's entry point is tympan"
         with monkeypatch.context() as patch:
             enter(patch, pod, tmp_path)
-            with found.make_context(command, list(words)) as made:
+            with found.make_context(command, list(words), parent=context) as made:
                 assert made.params
 
 

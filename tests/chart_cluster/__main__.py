@@ -61,6 +61,8 @@ HELD = 8
 """Notifications that both replicas of the pool have in hand when one of them is killed."""
 RECOVERED_WITHIN = 15.0
 """Seconds from a death until what was in hand is in other hands: a lease and a sweep."""
+GONE = 120.0
+"""Seconds in which Kubernetes has ended pods that drain, and whatever belonged to them."""
 
 
 class Wrong(Exception):
@@ -365,7 +367,7 @@ def embedded(stage: Stage) -> str:
     said = stage.cluster.kubectl(*words, within=60).ok()
     expect('{"proceed":true}' in said.replace(" ", ""), f"the answer: {said}")
     tried.uninstall().ok()
-    until(lambda: not stage.cluster.everything(tried.instance), "it leaves objects", 60)
+    until(lambda: not stage.cluster.everything(tried.instance), "it leaves objects", GONE)
     return f"ready after {seconds:.0f} s, and the first dialog answered"
 
 
@@ -376,7 +378,7 @@ def uninstall(stage: Stage) -> str:
     until(
         lambda: not stage.cluster.everything(stage.helm.instance),
         lambda: f"left: {stage.cluster.everything(stage.helm.instance)}",
-        60,
+        GONE,
     )
     kept = stage.farm.held()
     stage.farm.tympan("pool", "delete", POOL, "--yes")

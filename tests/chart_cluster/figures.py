@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tests.columns import aligned
+
 COUNTED = (
     "sent", "handled", "twice", "lost", "redelivered",
     "questions", "answered", "answered twice", "unanswered", "dialogs",
@@ -44,11 +46,4 @@ def table(reports: Mapping[str, Report]) -> str:
         rows.append([name, *(f"{report[each]:,}" for each in COUNTED), slowest])
     sums = [f"{sum(report[each] for report in reports.values()):,}" for each in COUNTED]
     rows.append(["in all", *sums, f"{max(r['slowest'] for r in reports.values()):.1f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows, range(1, len(rows[0])))

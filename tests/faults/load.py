@@ -6,29 +6,19 @@ import asyncio
 import contextlib
 import math
 import secrets
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
 from tests.conformance.actors import eventually
-from tests.failovers import BETWEEN, LISTENERS, SOURCES, kept, look
-from tests.farm import SERVER
+from tests.failovers import BETWEEN, LISTENERS, SOURCES, clean, look
 from tests.faults.case import RECOVERED_WITHIN, Report, chance
 from tests.servers import RedisServer
-from tests.verdicts import (
-    faults,
-    feed_faults,
-    feed_forgotten,
-    forgotten,
-    missed,
-    safe,
-    unheard,
-)
-from workers.proof.history import Dialog
-from workers.proof.talk import SETTINGS, Talk, Weather
+from workers.proof import invariants
+from workers.proof.history import Dialog, Feed, safe
+from workers.proof.losses import feed_forgotten, forgotten, lost
+from workers.proof.talk import Talk, Weather
 
 CALM_WITHIN = 60.0
 """Seconds in which farms on which nothing is broken finish some dialogs."""
@@ -88,7 +78,8 @@ class Load:
     ) -> None:
         """Judge all that was said; what may be forgotten by durability, some of it by default."""
         for talk in self.talks:
-            await clean(talk, primary, self.report)
+            left = await clean(talk, primary)
+            self.report.violations += [f"{talk.durability}: {fault}" for fault in left]
             await asyncio.to_thread(look, primary(), talk)
             judge(talk, self.report, losses.get(talk.durability, Loss.SOME))
 
@@ -105,20 +96,6 @@ async def talking(url: str, durabilities: Sequence[str], report: Report) -> Asyn
         load = Load(talks, weather, report)
         yield load
         await load.calm()
-
-
-async def clean(talk: Talk, primary: Callable[[], RedisServer], report: Report) -> None:
-    """What faults left behind ends with the leases of those who held it."""
-    async with talk.broker() as caretaker:
-        due = time.monotonic() + 4 * SETTINGS["lease"]
-        while left := await asyncio.to_thread(kept, primary(), talk.namespace):
-            if time.monotonic() > due:
-                report.violations.append(
-                    f"{talk.durability}: keys without an owner and a time to live: {left}"
-                )
-                return
-            await caretaker.run_down(SERVER)
-            await asyncio.sleep(0.2)
 
 
 def judge(talk: Talk, report: Report, loss: Loss) -> None:
@@ -142,20 +119,27 @@ def judge(talk: Talk, report: Report, loss: Loss) -> None:
     )
     report.checked["notifications"] += sum(len(safe(feed.sends)) for feed in feeds.values())
     if loss is not Loss.ALL:
-        report.lost.update({f"{kind} ({talk.durability})": n for kind, n in lost(talk).items()})
+        for how, kinds in lost(talk.history, talk.listeners).items():
+            report.lost.update(
+                {f"{kind} {how} ({talk.durability})": n for kind, n in kinds.items()}
+            )
 
 
-def lost(talk: Talk) -> Counter[str]:
-    """Successes that Redis forgot, and those of which the other end was told the end instead."""
-    dialogs, feeds = talk.dialogs.values(), talk.feeds.values()
-    forgot = sum(map(forgotten, dialogs), Counter[str]())
-    forgot["notifications"] += sum(len(feed_forgotten(feed)) for feed in feeds)
-    deaf = sum(map(unheard, dialogs), Counter[str]())
-    deaf["notifications"] += sum(len(missed(feed, talk.listeners)) for feed in feeds)
-    return Counter(
-        {f"{kind} forgotten": many for kind, many in forgot.items() if many}
-        | {f"{kind} unheard": many for kind, many in deaf.items() if many}
-    )
+def faults(dialog: Dialog) -> Iterator[str]:
+    """What is wrong with a dialog of which Redis may have lost what it acknowledged."""
+    yield from invariants.two_owners(dialog, may_forget=True)
+    yield from invariants.out_of_turn(dialog)
+    yield from invariants.left_waiting(dialog)
+    yield from invariants.lost_in_order(dialog)
+    yield from invariants.after_the_close(dialog, may_forget=True)
+
+
+def feed_faults(feed: Feed, listeners: Sequence[str]) -> Iterator[str]:
+    """What is wrong with such a unidirectional channel."""
+    yield from invariants.feed_disorder(feed)
+    yield from invariants.sent_after_the_close(feed)
+    yield from invariants.never_told(feed)
+    yield from invariants.missed_in_order(feed, listeners)
 
 
 def released(dialogs: dict[str, Dialog]) -> list[str]:

@@ -22,10 +22,10 @@ from broker.errors import TympanError
 from broker.observer import Silent
 from broker.replica import Delivery
 from tests.conformance.actors import eventually
-from tests.failovers import LISTENERS, SOURCES, look
+from tests.failovers import LISTENERS, SOURCES, clean, look
 from tests.farm import OTHER_PRINTER, SERVER, TYPE
 from tests.faults.case import RECOVERED_WITHIN, Report, chance
-from tests.faults.load import Load, Loss, clean, judge, released
+from tests.faults.load import Load, Loss, judge, released
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from workers import Worker
@@ -65,7 +65,7 @@ class Tally(Silent):
 class Desk:
     """A pool's replicas, and a source that gives it notifications and questions all the time."""
 
-    def __init__(self, farm: Talk) -> None:
+    def __init__(self, farm: Talk, deliveries: int) -> None:
         self.sends: dict[int, bool] = {}
         """Notifications that were done; whether the pool had room for them."""
         self.handled: dict[int, list[bool]] = {}
@@ -75,7 +75,14 @@ class Desk:
         self.faults: list[str] = []
         self.left = ""
         """What the pool still has in the end."""
+        self.letters: list[str] = []
+        """Why something was put aside."""
         self._farm = farm
+        self._deliveries = deliveries
+        self._asked = 0
+        """Questions that handlers have begun with, and are not to answer yet."""
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._is_over = False
 
     @contextlib.asynccontextmanager
@@ -99,13 +106,25 @@ class Desk:
                 self._is_over = True
                 await self._ended(giving)
                 await self._emptied(source)
+                found = await source.dead_letters.on_server(SERVER, limit=None)
+                self.letters = [letter.reason for letter in found]
                 for runner in runners:
                     await runner.stop(PATIENCE)
                 for facts in await source.pools.on_server(SERVER):
                     await source.pools.delete(facts.pool, SERVER)
 
+    @contextlib.asynccontextmanager
+    async def asked(self) -> AsyncIterator[None]:
+        """Meanwhile a handler has a question in hand, which it answers afterwards."""
+        self._answers.clear()
+        try:
+            await eventually(lambda: self._asked > 0, "a question to the pool", PATIENCE)
+            yield
+        finally:
+            self._answers.set()
+
     def _worker(self) -> Worker:
-        worker = Worker(POOL, user="desk", retry_wait=wait_none(), max_deliveries=1_000)
+        worker = Worker(POOL, user="desk", retry_wait=wait_none(), max_deliveries=self._deliveries)
 
         @worker.listen(OTHER_PRINTER, TYPE)
         async def note(notification: Notification[Any], delivery: Delivery[Any]) -> None:
@@ -114,6 +133,11 @@ class Desk:
 
         @worker.listen(OTHER_PRINTER, TYPE, style=BIDIRECTIONAL)
         async def answer(notification: Notification[Any]) -> str:
+            self._asked += 1
+            try:
+                await self._answers.wait()
+            finally:
+                self._asked -= 1
             return f"yes, {notification.text}"
 
         return worker
@@ -194,6 +218,7 @@ class Desk:
         if not is_lossy:
             found += [self.left] if self.left else []
             found += [f"the pool lost {sorted(self.lost)}"] if self.lost else []
+            found += [f"put aside, refused by no handler: {self.letters}"] if self.letters else []
             others = {how for how in self.answered if how != "answered"}
             found += [f"questions to the pool: {dict(self.answered)}"] if others else []
         report.violations += [f"pool: {fault}" for fault in found]
@@ -215,13 +240,19 @@ class Stage:
     """What a case breaks, and who is told."""
 
     def __init__(
-        self, server: RedisServer, proxy: Proxy, farm: Talk, tally: Tally, report: Report
+        self,
+        server: RedisServer,
+        proxy: Proxy,
+        farm: Talk,
+        tally: Tally,
+        report: Report,
+        deliveries: int,
     ) -> None:
         self.server = server
         self.proxy = proxy
         self.farm = farm
         self.tally = tally
-        self.desk = Desk(farm)
+        self.desk = Desk(farm, deliveries)
         self.report = report
         self._load = Load([farm], farm.weather, report)
 
@@ -258,7 +289,8 @@ class Stage:
     async def settle(self, loss: Loss) -> None:
         """Judge all that was said. Where nothing is lost, everything went to its orderly end."""
         farm, report = self.farm, self.report
-        await clean(farm, lambda: self.server, report)
+        left = await clean(farm, lambda: self.server)
+        report.violations += [f"{farm.durability}: {fault}" for fault in left]
         await asyncio.to_thread(look, self.server, farm)
         if loss is Loss.ALL:
             # Who was told first has left; a source that gives up then was not left waiting.
@@ -286,7 +318,12 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(
-    report: Report, *, loss: Loss = Loss.NOTHING, server: RedisServer | None = None, **options: Any
+    report: Report,
+    *,
+    loss: Loss = Loss.NOTHING,
+    server: RedisServer | None = None,
+    deliveries: int = 1_000,
+    **options: Any,
 ) -> AsyncIterator[Stage]:
     """A stage that is played on meanwhile; at the end all that was said is judged.
 
@@ -294,6 +331,7 @@ async def stage(
         report: what is noted there.
         loss: what it may take away; both ends are told then.
         server: where; None for one of its own. It has to run.
+        deliveries: how often the pool gives something to handlers before it puts it aside.
         options: settings of the farm's brokers.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -307,7 +345,7 @@ async def stage(
         if loss is Loss.NOTHING:  # then no lease may run out, on a slow machine neither
             options = {"lease": LONG_LEASE} | options
         farm = Talk(name, proxy.url, DURABILITY, Weather(), seed, tuning=options, connect=connect)
-        made = Stage(server, proxy, farm, tally, report)
+        made = Stage(server, proxy, farm, tally, report, deliveries)
         async with farm.goes_on(SOURCES, LISTENERS), made.desk.goes_on():
             yield made
             await made._load.calm(BETWEEN)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from tests.columns import aligned
 from tests.faults.trial import Trial
 
 HEADINGS = (
@@ -38,15 +39,7 @@ def counted(what: Counter[str]) -> str:
 
 def text(trials: Sequence[Trial]) -> str:
     """For a terminal."""
-    rows = [HEADINGS, *map(row, trials)]
-    widths = [max(len(each[i]) for each in rows) for i in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i in NUMBERS else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(each, widths, strict=True))
-        ).rstrip()
-        for each in rows
-    )
+    return aligned([HEADINGS, *map(row, trials)], NUMBERS)
 
 
 def markdown(trials: Sequence[Trial]) -> str:

@@ -37,9 +37,14 @@ from broker.names import Name, parse_pool, parse_server, parse_user
 from broker.notification_type import parse_type
 from broker.printer_configuration import PrinterConfiguration
 from broker.rights import parse_right
+from tests.cups.messages import CAPTURED
 from workers.cli import COMMANDS, tympan
 from workers.cli.failures import USAGE, sentence, status_of
 from workers.cli.line import CommandLine
+from workers.cups.event import Event
+from workers.cups.ipp import Fault, decode
+from workers.cups.names import name_of
+from workers.cups.torn import Stream
 
 SERVER = cast("Server", SimpleNamespace(name="print01", keys=Keys("tympan", "print01")))
 """As much of a server as reading needs."""
@@ -79,7 +84,7 @@ def fields(data: bytes) -> list[bytes]:
 def read_command_line(data: bytes) -> None:
     """Understand the words of a command, and do nothing: one sentence and status 2 for junk."""
     words = text(data).split("\0")
-    ctx = click.Context(tympan, obj=CommandLine())
+    ctx = click.Context(tympan, obj=CommandLine(), **tympan.context_settings)
     name, *rest = words
     command = tympan.get_command(ctx, sorted(COMMANDS)[len(name) % len(COMMANDS)])
     assert command is not None
@@ -126,6 +131,8 @@ BALLOON = (
     '<body stringID="2" resourceDll="a.dll"/></balloonUI></requestOpen></v1></asyncPrintUIRequest>'
 ).encode("utf-16-le")
 
+EVENTS = tuple(Stream().feed(CAPTURED.read_bytes()))
+
 PARSERS = {
     "name": Parser(lambda data: Name.parse(text(data)), (InvalidName,), (rb"\\print01\laser-3",)),
     "server": Parser(lambda data: parse_server(text(data)), (InvalidName,), (b"print01",)),
@@ -164,6 +171,18 @@ PARSERS = {
         lambda data: [one.sent for one in read_range([(b"5-7", fields(data))])],
         (ValueError,),
         (LETTER,),
+    ),
+    "ipp": Parser(decode, (Fault,), EVENTS),
+    "event": Parser(Event.decode, (Fault,), EVENTS),
+    "event stream": Parser(
+        lambda data: [Event.decode(whole) for whole in Stream().feed(data)],
+        (Fault,),
+        (b"".join(EVENTS),),
+    ),
+    "queue": Parser(
+        lambda data: Name.parse(str(name_of(Name("print01"), text(data)))),
+        (InvalidName,),
+        ("büro, 2".encode(),),
     ),
     "command line": Parser(
         read_command_line, (), (rb"send" + b"\0" + rb"\\print01\a" + b"\0--text\0x",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from workers.proof.history import Dialog, Feed, safe, texts_heard
+from workers.proof.history import Dialog, Feed, History, safe, texts_heard
 
 
 def forgotten(dialog: Dialog) -> Counter[str]:
@@ -45,3 +45,14 @@ def missed(feed: Feed, listeners: Collection[str]) -> set[int]:
 def feed_forgotten(feed: Feed) -> set[int]:
     """What a source sent, and Redis does not know in the end."""
     return {number for number in safe(feed.sends) if number >= feed.known}
+
+
+def lost(history: History, listeners: Collection[str]) -> dict[str, Counter[str]]:
+    """All that was ``forgotten``, and ``unheard`` by these listeners, by kind."""
+    dialogs, feeds = history.dialogs.values(), history.feeds.values()
+    return {
+        "forgotten": sum(map(forgotten, dialogs), Counter[str]())
+        + Counter(notifications=sum(len(feed_forgotten(feed)) for feed in feeds)),
+        "unheard": sum(map(unheard, dialogs), Counter[str]())
+        + Counter(notifications=sum(len(missed(feed, listeners)) for feed in feeds)),
+    }

@@ -15,6 +15,8 @@ from workers.proof.talk import SETTINGS
 
 FULL = 1.0
 """Seconds for which Redis is full, read-only or under pressure."""
+DELIVERIES = 2
+"""A refusal by Redis is none."""
 CAREFUL: dict[str, Any] = {"resync": 2.0}
 """What was thrown away is missed by the clock, where nothing else tells of it."""
 EVICTED = 60
@@ -22,16 +24,23 @@ EVICTED = 60
 FILLING = b"x" * 4096
 
 
-@case("memory full", "what is refused is refused whole; leases hold, dialogs go on", is_short=True)
+@case(
+    "memory full",
+    "what is refused is refused whole; leases hold, dialogs go on, nothing is put aside",
+    is_short=True,
+)
 async def memory_full(extent: Extent) -> Report:
     async def fill(stage: Stage, number: int) -> None:
-        """Every other time for longer than a lease."""
-        stage.server.config("maxmemory", 1)
+        """While the pool has a question in hand; every other time for longer than a lease."""
+        async with stage.desk.asked():
+            stage.server.config("maxmemory", 1)
         await asyncio.sleep(SETTINGS["lease"] + 1 if number % 2 else FULL)
         stage.server.config("maxmemory", 0)
 
     times = extent.of(1, 2, 20)
-    report = await struck(Report(), "memory full", times, fill, lease=SETTINGS["lease"])
+    report = await struck(
+        Report(), "memory full", times, fill, lease=SETTINGS["lease"], deliveries=DELIVERIES
+    )
     if not report.checked["refusals"]:
         report.violations.append("nothing was refused: Redis was not full")
     return report

@@ -387,6 +387,23 @@ async def replay(farm: Farm, onlooker: Broker) -> Deed:
     return Deed(lambda: operator.dead_letters.replay(PRINTER, letter), check)
 
 
+async def drop(farm: Farm, onlooker: Broker) -> Deed:
+    member = await Member.join(farm, **WATCHFUL)
+    await send(await onlooker.open_channel(PRINTER, TYPE), b"x" * 30_000)
+    letter = await (await member.delivery()).bury("it burns")
+    operator = await farm.broker("bob", **QUIET)
+    await operator.server(PRINTER)
+
+    async def do() -> None:
+        assert await operator.dead_letters.drop(PRINTER, letter), "this call dropped it"
+
+    async def check() -> None:
+        assert await onlooker.dead_letters.on_server(SERVER) == []
+        assert not [key for key in await farm.keys() if ":body:" in key], "its body went, too"
+
+    return Deed(do, check)
+
+
 async def adopt(farm: Farm, onlooker: Broker) -> Deed:
     one, other = [await Member.join(farm, QUESTIONS, **WATCHFUL) for _ in range(2)]
     channel, _ = await ask(farm, onlooker, one)
@@ -449,6 +466,7 @@ PLAYS: Mapping[str, Play] = {
     "hand back": hand_back,
     "put aside": bury,
     "replay": replay,
+    "drop a dead letter": drop,
     "adopt a dialog": adopt,
     "answer for a pool": answer,
     "leave a pool": leave,

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from statistics import median
 
+from broker._bodies import PIECE
 from broker.results import NOTIFICATION_LOST
 from tests.faults.case import Extent, Report, case
 from tests.faults.cases.crowds import MODULE, PATIENCE, cut, each, resident, used
@@ -238,7 +239,11 @@ class Large:
         self.report.checked["bodies"] += self.many
 
     async def heard(self) -> None:
-        """All heard the same, each once and in order."""
+        """All heard the same, each once and in order; what they read at once was a piece each."""
+        most = (self._sent + 1) * LARGE + 2 * self.many * PIECE + SPARE
+        peak = int(self.server.cli("INFO", "memory")["used_memory_peak"]) - self._begun
+        if peak > most:
+            self.report.violations.append(f"Redis took {peak:,} bytes meanwhile, not {most:,}")
         for said in await each(self.readers, "heard"):
             if said["heard"] != {" | ".join(self._heard): self.many // READERS}:
                 self.report.violations.append(f"heard was {said['heard']}")
@@ -279,9 +284,9 @@ STRIKES: tuple[Strike, ...] = (
 async def large(extent: Extent) -> Report:
     """What all hundred read at the same time waits in Redis's buffers until they have read it.
 
-    So memory is compared when they have: then there is one copy. They share two processors, and
-    read a gigabyte, which takes seconds where nothing is wrong: recovery is how much longer it
-    takes, from the fault until all have read it, and what was sent behind it.
+    So there is one copy when they have, and meanwhile a piece for each besides. They share two
+    processors, and read a gigabyte, which takes seconds where nothing is wrong: recovery is how
+    much longer it takes, from the fault until all have read it, and what was sent behind it.
     """
     report = Report()
     with RedisServer() as server:
