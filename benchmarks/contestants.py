@@ -7,6 +7,7 @@ from benchmarks.party import Contender
 TYMPAN = Contender("Tympan", "tympan")
 DEEP = Contender("Tympan", "tympan", form="deep")
 """With room for bursts: what is measured is not the refusal of a full buffer."""
+DEEP_ON_UVLOOP = Contender("Tympan on uvloop", "tympan", form="uvloop")
 FLOOR = Contender("floor", "floor")
 NATS = Contender("NATS core", "peers.nats", "core", "nats")
 JETSTREAM = Contender("NATS JetStream", "peers.nats", "jetstream", "nats")

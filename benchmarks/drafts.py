@@ -69,6 +69,10 @@ class Drafts:
         """The question of a channel."""
         return _calls.offer(self._keys, self.route(channel, BIDIRECTIONAL), 1, body, "")
 
+    def offer_again(self, channel: str) -> Call:
+        """Look for it on its boards."""
+        return _calls.offer_again(self._keys, self.route(channel, BIDIRECTIONAL))
+
     def handle(self, channel: str, registration: str = "listener") -> Handle:
         """A listener's end of it."""
         session, route = self._caller.session, self.route(channel, BIDIRECTIONAL)

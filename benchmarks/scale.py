@@ -13,19 +13,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import redis.asyncio
 
 from benchmarks.caller import Caller
 from benchmarks.contenders.tympan import TYPE, USER, name_of, together
-from benchmarks.contestants import DEEP, TYMPAN
+from benchmarks.contest import Figures
+from benchmarks.contestants import DEEP, DEEP_ON_UVLOOP, TYMPAN
 from benchmarks.drafts import PRINTER, Drafts, plan_of
 from benchmarks.footprint import used
 from benchmarks.profile import table
 from benchmarks.stage import Stage
 from benchmarks.telling import Telling
-from broker import UNIDIRECTIONAL, Broker
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Broker, Channel
 from broker.names import Name
 
 COUNTS = (10, 100, 1_000, 10_000)
@@ -38,6 +40,10 @@ HEARING = (3, 10, 30)
 SENDS = 500
 PAUSE_US = 3_000
 IN_FLIGHT = 64
+ROUNDS = 5
+SHOWN = (("latency", 0), ("sends", 0), ("source_cpu", 1), ("listener_cpu", 1))
+"""Of two event loops, with the digits after the point."""
+PARTS = "sends, hearings, deliveries, loops, idle"
 ASKED = frozenset({"evalsha", "xrange", "hget", "xinfo|groups", "ping"})
 """Commands that an idle process sends, of those that none of the scripts it calls uses inside."""
 
@@ -60,6 +66,15 @@ async def _channels(broker: Broker, count: int) -> object:
     return await together(lambda i: broker.open_channel(name_of(f"c{i}"), TYPE), range(count))
 
 
+async def _questions(broker: Broker, count: int) -> object:
+    async def ask(number: int) -> Channel:
+        channel = await broker.open_channel(name_of(f"q{number}"), TYPE, style=BIDIRECTIONAL)
+        await channel.send(b"?")
+        return channel
+
+    return await together(ask, range(count))
+
+
 def _broker(url: str) -> Broker:
     return Broker.connect(url, user=USER, max_registrations=10**6, max_channels=10**6)
 
@@ -69,6 +84,7 @@ IDLE: dict[str, Make] = {
     "printers, a registration on each": _printers,
     "servers, a registration for all printers of each": _servers,
     "open channels": _channels,
+    "open questions": _questions,
 }
 
 
@@ -220,10 +236,32 @@ async def deliveries(counts: Sequence[int]) -> str:
     return table(headings, rows)
 
 
+async def loops() -> str:
+    """The same on asyncio's own event loop and on uvloop, in turns."""
+    loops = {"asyncio": DEEP, "uvloop": DEEP_ON_UVLOOP}
+    found: dict[str, list[Figures]] = {loop: [] for loop in loops}
+    for _ in range(ROUNDS):
+        for loop, contender in loops.items():
+            async with Stage() as stage:
+                telling = Telling(stage, contender, "loop")
+                await telling.latency(SENDS // 5, PAUSE_US)
+                slow = await telling.latency(SENDS, PAUSE_US)
+                await telling.rate(IN_FLIGHT)
+                found[loop].append({"latency": slow["median"], **await telling.rate(IN_FLIGHT)})
+    rows = [
+        (
+            loop,
+            *(f"{median(one[figure] for one in rounds):,.{digits}f}" for figure, digits in SHOWN),
+        )
+        for loop, rounds in found.items()
+    ]
+    return table(("loop", "send to handler, µs", "sends/s", "source µs", "listener µs"), rows)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("part", nargs="*", help="sends, hearings, deliveries, idle; default all")
+    parser.add_argument("part", nargs="*", help=f"{PARTS}; default all")
     parser.add_argument(
         "--seconds", type=float, default=15, help="that each idle state is looked at (15)"
     )
@@ -234,6 +272,7 @@ def main() -> None:
         "sends": lambda: sends(counts),
         "hearings": hearings,
         "deliveries": lambda: deliveries([1, *(count for count in counts if count < COUNTS[-1])]),
+        "loops": loops,
         "idle": lambda: idle(chosen.seconds, counts),
     }
     unknown = set(chosen.part) - set(parts)

@@ -260,16 +260,21 @@ class Source(Side):
 
 Make = Callable[[str, str], Side]
 """Makes a side, from the server's URL and the form."""
+MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
-def main(*, source: Make, listener: Make) -> None:
-    """Run the role that the command line names until standard input ends."""
+def main(*, source: Make, listener: Make, loop: MakeLoop | None = None) -> None:
+    """Run the role that the command line names until standard input ends, on a loop of asyncio's.
+
+    ``loop`` makes another one.
+    """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     make = {"source": source, "listener": listener}[sys.argv[1]]
     # What a library prints must not end up among the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    asyncio.run(_serve(make, answers))
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_serve(make, answers))
 
 
 async def _serve(make: Make, answers: TextIO) -> None:

@@ -1,15 +1,19 @@
 """Tympan, as a user has it: through the public interface of ``broker``.
 
-In the form ``deep`` its listeners have room for a hundred thousand unread notifications each, as
-those who are sent bursts would set it; otherwise for as many as the default says.
+In the forms ``deep`` and ``uvloop`` its listeners have room for a hundred thousand unread
+notifications each, as those who are sent bursts would set it; otherwise for as many as the default
+says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from typing import Any
+
+import uvloop
 
 from benchmarks.contenders.program import Heard, Listener, Source, main
 from broker import BIDIRECTIONAL, Broker, Channel, Notification
@@ -19,6 +23,8 @@ TYPE = "9d9c1d6a-1c7f-4b3e-8a70-0c3c2f5b6e01"
 USER = "bench"
 DEEP = 100_000
 """Notifications that a deep listener has room for."""
+UVLOOP = "uvloop"
+"""The form that is deep, and runs on uvloop."""
 AT_ONCE = 100
 """Calls in flight while things are made."""
 
@@ -78,7 +84,7 @@ class TympanListener(Listener):
         """A registration for each listener, all with one callback."""
         callback = AsyncCounter(self.heard) if handler == "async" else Counter(self.heard)
         names = [name_of(subject) for subject in subjects for _ in range(each)]
-        buffer = DEEP if self.form == "deep" else None
+        buffer = DEEP if self.form in ("deep", UVLOOP) else None
         await together(lambda name: self._broker.listen(name, TYPE, callback, buffer=buffer), names)
 
     async def answer(self, subjects: list[str]) -> None:
@@ -148,4 +154,8 @@ async def together(call: Callable[[Any], Awaitable[Any]], things: Iterable[Any])
 
 
 if __name__ == "__main__":
-    main(source=TympanSource, listener=TympanListener)
+    main(
+        source=TympanSource,
+        listener=TympanListener,
+        loop=uvloop.new_event_loop if os.environ.get("BENCH_FORM") == UVLOOP else None,
+    )
