@@ -12,7 +12,7 @@ from broker._end import End
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 
 SHORT: dict[str, Any] = {"lease": 0.8, "resync": 0.2}
-"""Settings of a farm in which somebody dies: every process of it has the same lease."""
+"""Settings of a farm in which somebody is found dead by the clock."""
 POLL = 0.005
 
 Handler = Callable[[Any, Notification[Any]], Awaitable[object]]
@@ -182,6 +182,27 @@ async def die(farm: Farm, broker: Broker) -> None:
         await server.close()
     await broker._topology.close()
     broker._state = "closed"
+
+
+async def pass_away(farm: Farm, broker: Broker, *witnesses: Broker) -> None:
+    """It dies, its lease is over, and witnesses run it down (default: the farm's first broker).
+
+    Everybody does the same by the clock, which a slow machine may stop for longer than a short
+    lease lasts: then the living lapse, too.
+    """
+    held = [(server.keys, server.session) for server in broker._servers.values()]
+    await die(farm, broker)
+    for keys, session in held:
+        await farm.client.hset(keys.meta, "grace", "0")
+        await farm.client.zadd(keys.leases, {session: 1}, xx=True)
+
+    async def is_buried() -> bool:
+        """Not in the millisecond in which an epoch began: an outage kills nobody."""
+        await asyncio.gather(*(each.run_down() for each in witnesses or farm.brokers[:1]))
+        left = [await farm.client.zscore(keys.leases, session) for keys, session in held]
+        return left == [None] * len(held)
+
+    await eventually(is_buried, "the burial of a session whose lease ran out")
 
 
 async def state(source: Broker, channel: Channel) -> str:

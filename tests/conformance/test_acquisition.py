@@ -33,15 +33,14 @@ from broker.errors import (
 )
 from broker.results import LOST_THE_RACE, S_OK
 from tests.conformance.actors import (
-    SHORT,
     Recorder,
     all_heard,
     asked,
     called,
     dialog,
-    die,
     eventually,
     listener,
+    pass_away,
     said,
     sessions,
     state,
@@ -158,9 +157,8 @@ async def test_the_initial_notification_is_held_while_nobody_listens(farm: Farm)
 async def test_the_initial_notification_outlives_listeners_that_leave_unanswered(
     farm: Farm, leaving: str
 ) -> None:
-    options = SHORT if leaving == "dies" else {}
-    source = await farm.broker("spooler", **options)
-    process, registration = await listener(farm, **options)
+    source = await farm.broker("spooler")
+    process, registration = await listener(farm)
     channel = await farm.question(source, b"anybody?")
     offer = await farm.offered(registration)
     match leaving:
@@ -171,14 +169,9 @@ async def test_the_initial_notification_outlives_listeners_that_leave_unanswered
         case "ends":
             await process.close()
         case "dies":
-            await die(farm, process)
-
-            async def is_buried() -> bool:
-                return await source.run_down() > 0
-
-            await eventually(is_buried, "the run-down of the dead listener")
+            await pass_away(farm, process)
     assert await state(source, channel) == "offered"
-    _, next_one = await listener(farm, **options)
+    _, next_one = await listener(farm)
     assert (await farm.offered(next_one)).notification.data == b"anybody?"
 
 
@@ -650,11 +643,10 @@ async def test_a_channel_lost_before_its_first_fetch_gives_release_and_no_handle
 @rule(85)
 @pytest.mark.parametrize("end", ["owner-dies", "owner-ends", "owner-closes", "source-closes"])
 async def test_a_channel_that_was_acquired_is_never_acquired_again(farm: Farm, end: str) -> None:
-    options = SHORT if end == "owner-dies" else {}
     heard = Recorder()
-    source = await farm.broker("spooler", **options)
-    process, owning = await listener(farm, **options)
-    other_process, other = await listener(farm, **options)
+    source = await farm.broker("spooler")
+    process, owning = await listener(farm)
+    other_process, other = await listener(farm)
     channel = await asked(source, heard)
     loser = await farm.offered(other)
     winner = await farm.offered(owning)
@@ -662,7 +654,7 @@ async def test_a_channel_that_was_acquired_is_never_acquired_again(farm: Farm, e
     await heard.until(notified=1)
     match end:
         case "owner-dies":
-            await die(farm, process)
+            await pass_away(farm, process)
             await heard.until(closed=1)
         case "owner-ends":
             await process.close()
@@ -675,7 +667,7 @@ async def test_a_channel_that_was_acquired_is_never_acquired_again(farm: Farm, e
     with pytest.raises(ChannelAcquired):
         await loser.respond(b"then I")
     assert await loser.close(b"then I") == LOST_THE_RACE
-    _, late = await listener(farm, **options)
+    _, late = await listener(farm)
     await all_heard(farm, source, other_process)
     open_one = await farm.question(source)
     assert (await farm.offered(late)).id == open_one.id

@@ -42,15 +42,14 @@ from broker.errors import (
 )
 from broker.results import S_OK
 from tests.conformance.actors import (
-    SHORT,
     Recorder,
     all_heard,
     asked,
     called,
     dialog,
-    die,
     eventually,
     listener,
+    pass_away,
     said,
     sessions,
     state,
@@ -905,11 +904,10 @@ async def test_a_reason_stays_readable_after_the_closer_is_gone(farm: Farm) -> N
 async def test_acquire_data_of_release_gives_no_bytes_size_nought_and_that_type(
     farm: Farm, cause: str
 ) -> None:
-    options = SHORT if cause == "death" else {}
     recorder = Recorder()
-    source = await farm.broker("spooler", **options)
-    await called(farm, recorder, **options)
-    _, other = await listener(farm, **options)
+    source = await farm.broker("spooler")
+    await called(farm, recorder)
+    _, other = await listener(farm)
     channel = await farm.question(source)
     await recorder.until(notified=1)
     match cause:
@@ -918,7 +916,7 @@ async def test_acquire_data_of_release_gives_no_bytes_size_nought_and_that_type(
         case "lost":
             await (await farm.offered(other)).respond(b"mine")
         case "death":
-            await die(farm, source)
+            await pass_away(farm, source)
     await recorder.until(closed=1)
     reason = recorder.closed[0]
     assert reason.is_release

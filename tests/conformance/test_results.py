@@ -17,9 +17,9 @@ from broker import (
     results,
 )
 from broker.results import S_OK
-from tests.conformance.actors import SHORT, Recorder, die, eventually, listener, state
+from tests.conformance.actors import Recorder, eventually, listener, pass_away, state
 from tests.conformance.rules import rule
-from tests.farm import PATIENCE, PRINTER, TYPE, Farm
+from tests.farm import PRINTER, TYPE, Farm
 
 CODES = [
     (0x01, "CHANNEL_CLOSED_BY_SERVER", 0x80040001, None),
@@ -226,16 +226,11 @@ async def test_a_send_succeeds_though_the_listeners_callback_fails(
 
 @rule(136)
 async def test_a_send_succeeds_though_the_listener_dies_with_it(farm: Farm) -> None:
-    source = await farm.broker("spooler", **SHORT)
-    process = await farm.broker("alice", **SHORT)
+    source = await farm.broker("spooler")
+    process = await farm.broker("alice")
     await process.register(PRINTER, TYPE)
     pages = await source.open_channel(PRINTER, TYPE, user="alice")
     assert await pages.send(b"page 1") == S_OK
-    await die(farm, process)
-
-    async def is_buried() -> bool:
-        return await source.registrations() == []
-
-    await eventually(is_buried, "the run-down of the dead listener", PATIENCE)
+    await pass_away(farm, process)
     result = await pages.send(b"page 2")
     assert result.code is Code.NO_LISTENERS, "the first success is not taken back"

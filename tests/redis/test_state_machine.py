@@ -26,8 +26,8 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from broker import ALL_USERS, BIDIRECTIONAL, PER_USER, UNIDIRECTIONAL, Offer
 from tests import model
-from tests.conformance.actors import die, eventually
-from tests.farm import PATIENCE, PRINTER, SERVER, TYPE
+from tests.conformance.actors import eventually, pass_away
+from tests.farm import PATIENCE, PRINTER, TYPE
 from tests.model import State
 from tests.redis.machine import ROOT, USERS, Machine, chosen, has_ended, outcome
 from tests.servers import RedisServer
@@ -346,22 +346,11 @@ class FarmMachine(Machine):
         process = self.processes.pop(number)
         witnesses = [each.broker for each in self.processes.values()][: 1 + together]
 
-        async def pass_away() -> None:
-            server = await process.broker.server(PRINTER)
-            session = server.session
-            await die(self.farm, process.broker)
-            await self.farm.client.hset(server.keys.meta, "grace", 0)
-            await self.farm.client.zadd(server.keys.leases, {session: 1}, xx=True)
-
-            async def is_buried() -> bool:
-                """Not in the millisecond in which an epoch began: an outage kills nobody."""
-                await asyncio.gather(*(each.run_down(SERVER) for each in witnesses))
-                return await self.farm.client.zscore(server.keys.leases, session) is None
-
-            await eventually(is_buried, "the burial of a session whose lease ran out")
+        async def die() -> None:
+            await pass_away(self.farm, process.broker, *witnesses)
             await self.new_process()
 
-        self.run(pass_away())
+        self.run(die())
         self.model.die(number)
 
     @precondition(lambda self: self.calm > CALM)
