@@ -27,7 +27,7 @@ SERVER = r"\\print01"
 OTHER_SERVER = r"\\print03"
 """On another master of three than :data:`SERVER`."""
 PRINTER_OF_OTHER_SERVER = r"\\print03\laser-3"
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a test waits for what must come."""
 PERMANENT = invariants.PERMANENT
 """Last parts of keys that may stay when nobody holds anything."""

@@ -59,7 +59,7 @@ class Farm:
         scaling = {"minReplicas": 0, "maxReplicas": 5, "keda": {"enabled": True}}
         values: dict[str, Any] = {
             "redis": {"addresses": ["redis:6379"]},
-            "settings": {"namespace": self.namespace, "lease": 0.8, "resync": 0.2},
+            "settings": {"namespace": self.namespace, "lease": 1.5, "resync": 0.2},
             "logFormat": "text",
             "reaper": {"everySeconds": 0.1},
             "workers": {"help-desk": {"target": "desk:worker", "autoscaling": scaling}},

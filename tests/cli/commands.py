@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.cli.launcher import Launched, Launcher
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds that a test waits for what must come, on a machine that does much else."""
 TYPE = "5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01"
 COMMAND = (sys.executable, "-m", "workers.cli")

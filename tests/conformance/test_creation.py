@@ -296,7 +296,7 @@ async def test_the_callback_of_a_unidirectional_channel_is_never_called(farm: Fa
 async def test_the_callback_of_a_unidirectional_channel_is_not_told_of_its_death(
     farm: Farm,
 ) -> None:
-    source = await farm.broker("spooler", lease=0.3)
+    source = await farm.broker("spooler", lease=1.0)
     recorder, control = Recorder(), Recorder()
     channel = await source.open_channel(PRINTER, TYPE, user="alice", callback=recorder)
     await source.open_channel(PRINTER, TYPE, user="alice", style=BIDIRECTIONAL, callback=control)

@@ -796,7 +796,7 @@ async def test_nobody_can_send_release_as_a_notification(farm: Farm, style: Any)
 
 @rule(128)
 async def test_nothing_is_closed_for_being_idle(farm: Farm) -> None:
-    short: dict[str, Any] = {"lease": 0.4, "resync": 0.1, "keep_closed": 1.0}
+    short: dict[str, Any] = {"lease": 1.5, "resync": 0.2, "keep_closed": 1.5}
     at_source = Recorder()
     source = await farm.broker("spooler", **short)
     process, asking = await listener(farm, **short)
@@ -807,7 +807,7 @@ async def test_nothing_is_closed_for_being_idle(farm: Farm) -> None:
     unsent = await source.open_channel(PRINTER, TYPE, user="alice", style=BIDIRECTIONAL)
     pages = await source.open_channel(PRINTER, TYPE, user="alice")
     await pages.send(b"page 1")
-    await pass_time(4 * short["lease"])
+    await pass_time(2 * short["lease"])
     open_now = {held.id, channel.id, unsent.id, pages.id}
     assert {each.id for each in await source.channels()} == open_now
     assert len(await source.registrations()) == 2

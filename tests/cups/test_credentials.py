@@ -37,7 +37,7 @@ def url(server: RedisServer, user: str) -> str:
 
 async def test_the_line_that_is_named_is_enough(confined: RedisServer) -> None:
     async with (
-        Broker.connect(url(confined, "whole"), user="spooler", lease=0.6) as broker,
+        Broker.connect(url(confined, "whole"), user="spooler", lease=1.5) as broker,
         Broker.connect(confined.url, user="admin") as admin,
     ):
         await admin.grant(SERVER, "admin", "administer")
@@ -49,7 +49,7 @@ async def test_the_line_that_is_named_is_enough(confined: RedisServer) -> None:
         found = [await hears.fetch(10), await hears.fetch(10)]
         assert numbers([one.payload for one in found if one is not None]) == [1, 2]
         assert out.counts == {"sent": 3, "unheard": 1}
-        second = await Broker.connect(url(confined, "whole"), user="spooler", lease=0.6).start()
+        second = await Broker.connect(url(confined, "whole"), user="spooler", lease=1.5).start()
         with pytest.raises(Claimed):
             await Claim(second, SERVER, identity(Path("/b"))).make()
         await second.close()

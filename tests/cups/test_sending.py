@@ -65,7 +65,7 @@ def numbers(payloads: list[Any]) -> list[int]:
 
 @pytest.fixture
 async def spooler(real_farm: Farm) -> Broker:
-    return await real_farm.broker("spooler", lease=1.0)
+    return await real_farm.broker("spooler", lease=2.0)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ async def test_a_redis_that_is_away_is_waited_for(redis_server: RedisServer) -> 
     async with (
         Proxy("127.0.0.1", redis_server.port) as proxy,
         Broker.connect(proxy.url, user="spooler", **options) as broker,
-        Broker.connect(redis_server.url, user="admin", **options) as admin,
+        Broker.connect(redis_server.url, user="admin", namespace="sending-away") as admin,
     ):
         await admin.grant(r"\\print01\laser-3", "admin", "administer")
         hears = await admin.register(r"\\print01\laser-3", PrinterStatus, user_filter=ALL_USERS)
@@ -284,8 +284,8 @@ async def test_one_bridge_speaks_for_a_server(
     real_farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim, "PAUSE", 0.02)
-    first = await real_farm.broker("spooler", lease=0.5)
-    second = await real_farm.broker("spooler", lease=0.5)
+    first = await real_farm.broker("spooler", lease=1.5)
+    second = await real_farm.broker("spooler", lease=1.5)
     one = Claim(first, SERVER, "bridge of host-a (/var/spool/tympan)")
     other = Claim(second, SERVER, "bridge of host-b (/var/spool/tympan)")
     await one.make()
@@ -314,7 +314,7 @@ async def test_a_claim_that_redis_lost_is_made_again(
     real_farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim, "PAUSE", 0.02)
-    broker = await real_farm.broker("spooler", lease=0.5)
+    broker = await real_farm.broker("spooler", lease=1.5)
     made = Claim(broker, SERVER, "bridge of host-a (/x)")
     await made.make()
     assert made._channel is not None

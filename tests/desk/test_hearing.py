@@ -19,7 +19,7 @@ from workers.desk.question import Asked
 
 PRINTER = Name("print01", "laser-3")
 WISHES = (Wish(PRINTER, JobQuestion, BIDIRECTIONAL, all_users=False),)
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 class Notes:

@@ -36,7 +36,8 @@ async def play(cases: Sequence[Case], extent: Extent, seed: int, jobs: int) -> l
             print(f"{what} ...", file=sys.stderr, flush=True)
             tried = await trial.play(case, extent, seed)
             verdict = f"{len(tried.violations)} violations" if tried.violations else "holds"
-            print(f"{what}: {tried.seconds:.0f} s, {verdict}", file=sys.stderr, flush=True)
+            lines = [f"{what}: {tried.seconds:.0f} s, {verdict}", *tried.violations]
+            print(*lines, sep="\n    ", file=sys.stderr, flush=True)
             return tried
 
     async with asyncio.TaskGroup() as group:

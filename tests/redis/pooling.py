@@ -23,7 +23,7 @@ from tests.redis.scenes import BRISK, QUIET, until
 POOL = "helpdesk"
 ALERTS = Subscription(PRINTER, TYPE)
 QUESTIONS = Subscription(PRINTER, TYPE, style=BIDIRECTIONAL)
-LEASE = 0.5
+LEASE = 1.5
 SPRY: dict[str, Any] = BRISK | {"lease": LEASE}
 """Who dies is found dead soon."""
 

@@ -17,7 +17,7 @@ from tests.servers import RedisServer
 
 QUIET: dict[str, Any] = {"lease": 60.0, "resync": 60.0}
 """Nothing is written by the clock."""
-BRISK: dict[str, Any] = {"lease": 2.0, "resync": 0.2, "retry_least": 0.05, "retry_most": 0.5}
+BRISK: dict[str, Any] = {"lease": 4.0, "resync": 0.2, "retry_least": 0.05, "retry_most": 0.5}
 """What is wrong is found, and mended, soon."""
 
 

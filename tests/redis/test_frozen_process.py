@@ -76,7 +76,7 @@ async def child(farm: Farm, url: str, lease: float) -> AsyncIterator[Child]:
             await process.wait()
 
 
-LEASE = 0.5
+LEASE = 1.5
 
 
 async def test_a_process_that_slept_past_its_lease_finds_its_dialog_over(

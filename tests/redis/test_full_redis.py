@@ -54,6 +54,10 @@ async def farm(server: RedisServer) -> AsyncIterator[Farm]:
         yield made
 
 
+LEASE = 1.5
+"""Of processes that are to live through it, or to die in it."""
+
+
 @contextmanager
 def full(server: RedisServer) -> Iterator[None]:
     """Not a byte is left inside."""
@@ -211,10 +215,10 @@ async def test_a_new_epoch_begins_on_a_full_redis(farm: Farm, server: RedisServe
 
 
 async def test_the_living_stay_alive_on_a_full_redis(farm: Farm, server: RedisServer) -> None:
-    scene = await Scene.set(farm, lease=0.4)
+    scene = await Scene.set(farm, lease=LEASE)
     session = (await scene.source.server(PRINTER)).session
     with full(server):
-        await leases_pass(farm.client, 3, 0.4)
+        await leases_pass(farm.client, 3, LEASE)
     assert await scene.answered.send(b"sure?") == S_OK, "neither end was declared dead"
     assert (await scene.owned.follow_up(PATIENCE)).data == b"sure?"
     assert (await scene.source.server(PRINTER)).session == session
@@ -226,14 +230,14 @@ async def test_the_dead_are_run_down_on_a_full_redis(server: RedisServer) -> Non
         Proxy(HOST, server.port) as proxy,
         Farm(BehindProxy(server, proxy)) as farm,
         Broker.connect(
-            server.url, user="bob", namespace=farm.namespace, lease=0.4, resync=60.0
+            server.url, user="bob", namespace=farm.namespace, lease=LEASE, resync=60.0
         ) as survivor,
     ):
         await survivor.open_channel(PRINTER, TYPE)
-        await Scene.set(farm, lease=0.4)
+        await Scene.set(farm, lease=LEASE)
         cut_off(proxy)
         with full(server):
-            await leases_pass(farm.client, 2, 0.4)
+            await leases_pass(farm.client, 2, LEASE)
             await survivor.run_down(PRINTER)  # if its own sweep has not been there before
             key = (await survivor.server(PRINTER)).keys.leases
             assert await farm.client.zcard(key) == 1, "the two dead are buried"
@@ -287,13 +291,13 @@ async def test_whoever_was_declared_dead_is_told_so_on_a_full_redis(server: Redi
         Proxy(HOST, server.port) as proxy,
         Farm(BehindProxy(server, proxy)) as farm,
         Broker.connect(
-            server.url, user="bob", namespace=farm.namespace, lease=0.4, resync=60.0
+            server.url, user="bob", namespace=farm.namespace, lease=LEASE, resync=60.0
         ) as survivor,
     ):
-        scene = await Scene.set(farm, lease=0.4)
+        scene = await Scene.set(farm, lease=LEASE)
         cut_off(proxy)
         with full(server):
-            await leases_pass(farm.client, 2, 0.4)
+            await leases_pass(farm.client, 2, LEASE)
             proxy.refuse(False)
             with pytest.raises((SessionLapsed, RedisFull)):
                 await scene.answered.send(b"late")

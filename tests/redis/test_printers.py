@@ -472,7 +472,7 @@ async def test_a_process_that_finds_its_grant_gone_still_hears_of_the_deletion_f
     farm: Farm,
 ) -> None:
     """It looks itself, each lease; here before it is told why, and without a take that asks."""
-    admin = await farm.administrator("admin", PRINTER, lease=0.3, resync=60.0)
+    admin = await farm.administrator("admin", PRINTER, lease=1.0, resync=60.0)
     registration = await admin.register(PRINTER, TYPE, user_filter=ALL_USERS)
     server = await admin.server(PRINTER)
     assert server._inbox is not None

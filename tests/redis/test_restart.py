@@ -21,7 +21,7 @@ from broker.errors import (
     TympanError,
 )
 from broker.results import NO_LISTENERS, S_OK
-from tests.conformance.actors import die
+from tests.conformance.actors import pass_away
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm, RedisBackend
 from tests.redis.scenes import BRISK, Scene, anew, heard, is_released, leases_pass, stand, until
 from tests.servers import RedisServer
@@ -127,14 +127,14 @@ async def test_deliveries_stay_in_order_and_exactly_once_across_restarts(
 
 async def test_an_outage_longer_than_a_lease_kills_nobody(farm: Farm, server: RedisServer) -> None:
     """The time in which nobody could renew does not count."""
-    scene = await Scene.set(farm, **BRISK | {"lease": 0.8})
+    scene = await Scene.set(farm, **BRISK | {"lease": 1.5})
     await asyncio.to_thread(server.kill)
-    await asyncio.sleep(1.6)  # two leases; there is no Redis to ask for the time
+    await asyncio.sleep(3.0)  # two leases; there is no Redis to ask for the time
     await asyncio.to_thread(server.restart)
     await anew(farm)
     assert await scene.answered.send(b"sure?") == S_OK
     assert (await scene.owned.follow_up(PATIENCE)).data == b"sure?"
-    await leases_pass(farm.client, 3, 0.8)
+    await leases_pass(farm.client, 3, 1.5)
     assert await scene.question.respond(b"yes") == S_OK
     for broker in (scene.source, scene.listener):
         assert (await broker.server(PRINTER)).lapses == 0
@@ -243,7 +243,7 @@ async def test_a_redis_that_was_emptied_ends_everything(
 
 async def test_what_ended_with_its_other_end_says_so(farm: Farm) -> None:
     scene = await Scene.set(farm, **BRISK)
-    await die(farm, scene.source)
+    await pass_away(farm, scene.source)
     await is_released(scene.owned)
     with pytest.raises(ChannelAlreadyClosed, match="its other end is gone"):
         await scene.owned.follow_up(0)

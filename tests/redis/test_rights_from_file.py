@@ -99,7 +99,7 @@ def test_a_fault_in_the_file_is_no_right(
 
 async def test_it_serves_a_broker(farm: Farm, example: ModuleType, file: Path) -> None:
     source = example.RightsFromFile(file)
-    broker = await farm.broker("carol", rights=source, lease=0.3, resync=0.1)
+    broker = await farm.broker("carol", rights=source, lease=1.0, resync=0.1)
     registration = await broker.register(PRINTER, TYPE, user_filter=ALL_USERS)
     with pytest.raises(AccessDenied, match="RightsFromFile"):
         await broker.register(PRINTER, TYPE, user="alice", user_filter=ALL_USERS)

@@ -40,7 +40,7 @@ from tests.farm import OTHER_PRINTER, PATIENCE, PRINTER, SERVER, TYPE, Farm
 from tests.redis.scenes import BRISK, QUIET, heard
 
 NAME = Name.parse(PRINTER)
-SHORT: dict[str, Any] = {"lease": 0.3, "resync": 0.1, "retry_least": 0.02, "retry_most": 0.1}
+SHORT: dict[str, Any] = {"lease": 1.0, "resync": 0.1, "retry_least": 0.02, "retry_most": 0.1}
 
 
 class Directory:

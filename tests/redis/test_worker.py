@@ -28,7 +28,7 @@ from tests.farm import (
     Farm,
     OutOfPaper,
 )
-from tests.redis.pooling import ALERTS, Member
+from tests.redis.pooling import ALERTS, LEASE, Member
 from tests.redis.scenes import BRISK, until
 from workers import CloseDialog, Decline, Outcome, PutAside, RetryLater, Worker
 from workers.runner import Runner
@@ -414,10 +414,10 @@ async def test_what_is_in_hand_is_finished_before_a_worker_stops(desk: Farm) -> 
     @worker.listen(PRINTER, TYPE)
     async def slow(notification: Notification[Any]) -> None:
         began.set()
-        await asyncio.sleep(2 * BRISK["lease"])  # longer than a lease: it is renewed meanwhile
+        await asyncio.sleep(2 * LEASE)  # it is renewed meanwhile
         done.append(notification.body)
 
-    async with running(desk, worker, concurrency=1) as (runner, witness):
+    async with running(desk, worker, concurrency=1, lease=LEASE) as (runner, witness):
         await notify(desk, b"first", b"second")
         await began.wait()
         assert await runner.stop(PATIENCE) == 0

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Self
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 MUTE = ""
 """In the place of an answer: nothing is said any more."""
 

@@ -17,7 +17,7 @@ from workers.relay.pile import Batch
 from workers.relay.post import Post
 from workers.verdict import PutAside, RetryLater
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 class Box:

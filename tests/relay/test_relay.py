@@ -18,7 +18,7 @@ from tests.relay.smtp import MUTE, MailServer
 from tests.servers import RedisServer
 from workers.cups.types import JobQuestion, PrinterStatus
 
-LEASE = 1.0
+LEASE = 2.0
 QUICK = ("--set", f"lease={LEASE}", "--set", "resync=0.2", "--settle", "0", "--as", "desk")
 
 

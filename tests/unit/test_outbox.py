@@ -14,7 +14,7 @@ from broker._end import Answer
 from broker._outbox import MOST, MOST_BYTES, Outbox, Sending
 from broker.errors import BrokerClosed, OutcomeUnknown
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Post:
