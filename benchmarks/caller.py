@@ -39,7 +39,7 @@ class Caller:
         self.keys = Keys(namespace, server)
         self.session = "caller"
         self._run = ""
-        self._epoch = ""
+        self.epoch = ""
 
     async def __aenter__(self) -> Self:
         """Connect, load the scripts, begin a session."""
@@ -58,7 +58,7 @@ class Caller:
         """Begin a session, on an emptied Redis anew."""
         call = _calls.hello(self.keys, self.session, LEASE_MS, "PUBLISH")
         (answer,) = await self.ask([call], lead=())
-        self._epoch = answer[1].decode()
+        self.epoch = answer[1].decode()
 
     async def field(self, key: str, field: str) -> str:
         """A field of a hash; empty where there is none."""
@@ -78,7 +78,7 @@ class Caller:
         ``lead`` follows the run id; default the epoch and the session. Raises RuntimeError where
         one answers a word that is not among ``words``.
         """
-        between = (self._epoch, self.session) if lead is None else lead
+        between = (self.epoch, self.session) if lead is None else lead
         answers: list[list[Any]] = []
         for i in range(0, len(calls), in_flight):
             pipe = self.client.pipeline(transaction=False)

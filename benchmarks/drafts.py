@@ -42,12 +42,12 @@ class Drafts:
         return _calls.open_channel(*where, "", 0, limit)
 
     def route(
-        self, channel: str, style: Style, pools: Sequence[PoolPlan] = (), listed: str = "0"
+        self, channel: str, style: Style, pools: Sequence[PoolPlan] = (), listed: str = ""
     ) -> Route:
-        """Where its notifications go."""
+        """Where its notifications go; by the list from before the first pool, if none is named."""
         audiences = channel_audiences(PRINTER, TYPE, style, "alice")
         place = (self._keys, channel, PRINTER.printer, "alice")
-        return Route.of(*place, audiences, pools, listed)
+        return Route.of(*place, audiences, pools, listed or f"{self._caller.epoch}-0")
 
     def register(self, id_: str, plan: RegistrationPlan, buffer: int | None = None) -> Call:
         """A registration; unidirectional ones with so many unread."""

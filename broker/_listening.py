@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
@@ -159,7 +160,9 @@ class Listening:
 
     async def _enter(self, registration: Registration[Any], readers: list[Reader]) -> None:
         """The registration's call, and its place behind each reader."""
-        _, _, *numbers = await self._registered(registration, self._server.ask_anew)
+        _, _, *numbers = await self._registered(
+            registration, partial(self._server.ask_anew, afresh=registration.take_another_id)
+        )
         self.registrations[registration.id] = registration
         for i, (audience, reader) in enumerate(
             zip(registration.plan.audiences, readers, strict=True)

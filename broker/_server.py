@@ -436,11 +436,19 @@ class Server:
         word, *rest = await self._settled(lambda: self.link.run(call, ()))
         return [word.decode(), *rest]
 
-    async def ask_anew(self, make: Callable[[], Call]) -> Reply:
-        """The same for what hangs on no earlier session: after a lapse, under the new one."""
+    async def ask_anew(
+        self, make: Callable[[], Call], afresh: Callable[[], None] | None = None
+    ) -> Reply:
+        """The same for what hangs on no earlier session: after a lapse, under the new one.
+
+        ``afresh`` is called before each further try: what the call makes, Redis may have made for
+        the session that is over, with which it ends.
+        """
         for _ in range(3):
             with contextlib.suppress(SessionLapsed):
                 return await self.ask(make)
+            if afresh is not None:
+                afresh()
         return await self.ask(make)
 
     async def _answer(

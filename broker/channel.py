@@ -189,9 +189,14 @@ class Channel(End[Response[Any]]):
                 limit,
             )
 
+        def afresh() -> None:
+            server.beginning.discard(self.id)
+            self._id = new_id()
+            server.beginning.add(self.id)
+
         server.beginning.add(self.id)
         try:
-            word, *_ = await server.ask_anew(call)
+            word, *_ = await server.ask_anew(call, afresh)
         except RedisRefused as error:
             raise AccessDenied(f"this credential may not open channels: {error}") from error
         finally:

@@ -202,18 +202,23 @@ class Registration(Generic[P]):
         self._new_offers.clear()
         self._offers = {}
         self._seen = {}
-        made, plan = self.id, self.plan
-        self.server.beginning.add(made)
+        self.server.beginning.add(self.id)
         try:
             await self.server.listening.join(self)
         except (OutcomeUnknown, asyncio.CancelledError):
-            self.server.listening.doubtful[made] = plan
+            self.server.listening.doubtful[self.id] = self.plan
             self.server.spawn(self.server.listening.settle_doubts())
             raise
         finally:
-            self.server.beginning.discard(made)
-            if made not in self.server.listening.registrations:
+            self.server.beginning.discard(self.id)
+            if self.id not in self.server.listening.registrations:
                 await self.server.listening.leave(self)
+
+    def take_another_id(self) -> None:
+        """While it joins: the one before is that of a session that is over."""
+        self.server.beginning.discard(self.id)
+        self.id = new_id()
+        self.server.beginning.add(self.id)
 
     def record(self, session: str) -> dict[str, Any]:
         """What Redis keeps of it."""

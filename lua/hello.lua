@@ -19,7 +19,8 @@ local run, session, lease, layout, inbox, bell = unpack(ARGV, 1, 6)
 
 local kind = redis.call('TYPE', meta).ok
 if kind ~= 'none' and kind ~= 'hash' then return { 'FOREIGN', 'a ' .. kind } end
-local found, known, epoch, grace = unpack(redis.call('HMGET', meta, 'layout', 'run', 'epoch', 'grace'))
+local found, known, epoch, grace, listed =
+  unpack(redis.call('HMGET', meta, 'layout', 'run', 'epoch', 'grace', 'pools'))
 if kind == 'hash' and found ~= layout then return { 'FOREIGN', found and 'layout ' .. found or 'a hash' } end
 local deadline = redis.call('ZSCORE', leases, session)
 local now = milliseconds()
@@ -32,6 +33,10 @@ redis.call('HSET', meta, 'layout', layout, 'grace', math.max(lease, grace or 0))
 redis.call('HSETNX', meta, 'bell', bell)
 redis.call('HSETNX', meta, 'floor', 0)
 if known ~= run then epoch = raise_epoch(meta, run, epoch, now) end
+if kind == 'none' then -- the list may be there, and what somebody knows is the list of another meta
+  listed = epoch .. '-0'
+  redis.call('HSET', meta, 'pools', listed)
+end
 redis.call('ZADD', leases, string.format('%.0f', now + lease), session)
 redis.call('HSETNX', streams, inbox, 0)
-return { 'OK', epoch, redis.call('HGET', meta, 'bell'), redis.call('HGET', meta, 'pools') or '0' }
+return { 'OK', epoch, redis.call('HGET', meta, 'bell'), listed or '0' }

@@ -14,7 +14,7 @@ import pytest
 from broker import ALL_USERS, BIDIRECTIONAL
 from broker._keys import Keys
 from broker.errors import ChannelAlreadyClosed, NoSuchPool
-from broker.results import S_OK
+from broker.results import NO_LISTENERS, S_OK
 from tests.conformance.actors import die
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 from tests.redis.pooling import ALERTS, QUESTIONS, Member, counted, facts, pool
@@ -278,6 +278,22 @@ async def test_pools_whose_list_is_gone_with_what_they_collected_are_made_again(
         await (await questions.offer()).respond(b"yes")
         assert (await asked.response(PATIENCE)).data == b"yes"
         assert (alerts.ends, questions.ends) == (0, 0)
+
+
+async def test_a_source_from_before_the_pool_sends_to_it_although_the_lists_name_is_gone(
+    farm: Farm,
+) -> None:
+    """It knows of the list from before the pool, which is as nameless as that of now."""
+    source = await farm.broker(**QUIET)
+    channel = await source.open_channel(PRINTER, TYPE)
+    assert await channel.send(b"nobody listens") == NO_LISTENERS
+    async with pool(farm, ALERTS):
+        await delete(farm, keys_of(farm).meta)
+        channel = await source.open_channel(PRINTER, TYPE)
+        assert await channel.send(b"page") == S_OK
+        member = await Member.join(farm)
+        assert (await member.delivery()).notification.data == b"page"
+        await member.drain()
 
 
 async def test_a_pool_that_was_deleted_is_not_made_again(farm: Farm) -> None:

@@ -154,10 +154,11 @@ class Bench:
         user: str = ALICE,
         style: Style = BIDIRECTIONAL,
         pools: Sequence[PoolPlan] = (),
-        listed: str = "0",
+        listed: str = "",
     ) -> Route:
-        """Where its notifications go."""
+        """Where its notifications go; by the list from before the first pool, if none is named."""
         audiences = channel_audiences(NAME, TYPE, style, user)
+        listed = listed or f"{self.source.epoch}-0"
         return Route.of(self.keys, channel, "", user, audiences, pools, listed)
 
     def open(
@@ -190,7 +191,7 @@ class Bench:
         lossless: bool = False,
         trace: str = "",
         pools: Sequence[PoolPlan] = (),
-        listed: str = "0",
+        listed: str = "",
     ) -> Call:
         route = self.route(style=UNIDIRECTIONAL, pools=pools, listed=listed)
         return _calls.uni_send(

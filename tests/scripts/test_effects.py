@@ -41,6 +41,7 @@ async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
     changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
     epoch = changes["meta"].pop("epoch")
     assert int(epoch) >= int(bench.source.epoch), "it begins now"
+    assert changes["meta"].pop("pools") == f"{epoch}-0"
     assert changes == {
         "meta": {
             "layout": "2", "grace": "1000", "bell": "PUBLISH", "floor": "0",

@@ -315,10 +315,10 @@ async def test_the_late_cannot_say_hello_again(bench: Bench) -> None:
 
 async def test_the_living_may_say_hello_again(bench: Bench) -> None:
     again = hello(bench, bench.source.session)
-    assert await bench.refuses(bench.source, again) == ["OK", "E", "PUBLISH", "0"]
+    assert await bench.refuses(bench.source, again) == ["OK", "E", "PUBLISH", "E-0"]
     await bench.farm.client.zadd(bench.keys.leases, {bench.source.session: 1})
     answer = await bench.ask(bench.source, again)
-    assert answer == ["OK", "E", "PUBLISH", "0"], "no lease time has passed yet"
+    assert answer == ["OK", "E", "PUBLISH", "E-0"], "no lease time has passed yet"
 
 
 # Registrations ---------------------------------------------------------------------------------

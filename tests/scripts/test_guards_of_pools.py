@@ -96,7 +96,7 @@ async def test_no_pool_is_deleted_with_dialogs_that_wait_for_a_replica(bench: Be
 
 async def test_nobody_joins_a_pool_that_is_not_there(bench: Bench) -> None:
     desk = Desk(bench)
-    assert await bench.refuses(bench.listener, desk.join()) == ["GONE", "0"]
+    assert await bench.refuses(bench.listener, desk.join()) == ["GONE", "E-0"]
     await desk.made()
     assert await bench.refuses(bench.listener, desk.join()) == ["OK", "E-1"], "it is one already"
     await bench.done((bench.other, desk.delete()))
@@ -610,9 +610,21 @@ async def test_a_source_that_knows_another_list_sends_nothing(bench: Bench) -> N
 
 async def test_a_session_that_begins_is_told_which_list_there_is(bench: Bench) -> None:
     hello = _calls.hello(bench.keys, bench.source.session, 60_000, "PUBLISH")
-    assert await bench.refuses(bench.source, hello) == ["OK", "E", "PUBLISH", "0"]
+    assert await bench.refuses(bench.source, hello) == ["OK", "E", "PUBLISH", "E-0"]
     await bench.done((bench.listener, Desk(bench).create()))
     assert await bench.refuses(bench.source, hello) == ["OK", "E", "PUBLISH", "E-1"]
+
+
+async def test_a_list_whose_name_was_lost_is_not_taken_for_the_empty_one(bench: Bench) -> None:
+    """Somebody may know that one, and that nothing is on it."""
+    await bench.done((bench.listener, Desk(bench).create()))
+    await bench.farm.client.delete(bench.keys.meta)
+    hello = _calls.hello(bench.keys, "new", 60_000, "PUBLISH")
+    word, epoch, _, listed = await bench.ask(bench.source, hello)
+    assert (word, listed) == ("OK", f"{epoch}-0")
+    again = _calls.hello(bench.keys, "newer", 60_000, "PUBLISH")
+    assert (await bench.ask(bench.source, again))[3] == listed
+    assert await bench.farm.client.hget(bench.keys.meta, "pools") == listed.encode()
 
 
 async def test_a_full_pool_counts_as_a_listener_that_misses_it(bench: Bench) -> None:
