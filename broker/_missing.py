@@ -28,7 +28,8 @@ TURNS = 12
 
 async def find(server: Server, turn: int) -> None:
     """Look for what is held, and see to what is gone. Raises RedisError, OutcomeUnknown."""
-    if not await _has_inbox(server, server.session):
+    number = await _last_told(server, server.session)
+    if number is None or await server.has_missed(number):
         await server.lose()
         return
     await _find_channels(server)
@@ -37,9 +38,10 @@ async def find(server: Server, turn: int) -> None:
     await _find_questions(server)
 
 
-async def _has_inbox(server: Server, session: str) -> bool:
-    """Whether Redis still numbers what it tells a session: otherwise it is told nothing."""
-    return await server.command("HGET", server.keys.streams, inbox_field(session)) is not None
+async def _last_told(server: Server, session: str) -> int | None:
+    """Number of what Redis told a session last; without one it tells it nothing."""
+    number = await server.command("HGET", server.keys.streams, inbox_field(session))
+    return None if number is None else int(number)
 
 
 async def _find_channels(server: Server) -> None:
@@ -116,5 +118,5 @@ async def leave_to_others(server: Server, session: str) -> None:
     """
     keys = server.keys
     left = await server.command("EXISTS", keys.held(session), keys.inbox(session))
-    if left or await _has_inbox(server, session):
+    if left or await _last_told(server, session) is not None:
         await server.command("ZADD", keys.leases, 0, session)

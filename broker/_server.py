@@ -132,6 +132,8 @@ class Server:
         """Whether the dead are looked for several times in a lease, as a reaper does."""
         self.listening = Listening(self)
         self._inbox: StreamReader | None = None
+        self._heard = 0
+        """Number of the inbox's last entry that arrived."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._registering: set[asyncio.Task[Any]] = set()
         self._checking: asyncio.Task[Any] | None = None
@@ -190,7 +192,7 @@ class Server:
             self._told,
             self.missed,
         )
-        self._inbox = inbox
+        self._inbox, self._heard = inbox, 0
         await self.hear(inbox.key)
         lease = self._milliseconds(self.settings.lease)
         call = _calls.hello(self.keys, self.session, lease, self.topology.bell)
@@ -356,6 +358,9 @@ class Server:
 
     def _told(self, entry: Entry) -> None:
         """An entry of the inbox, for the end or the registration that it concerns."""
+        if entry.id.number > self._heard + 1:  # somebody deleted those between
+            self.spawn(self._lapsed(self.session))
+        self._heard = entry.id.number
         channel, registration = entry.text("channel"), entry.text("registration")
         if entry.text("event") == "ended":
             self.listening.ended(registration, entry.text("why"))
@@ -531,8 +536,16 @@ class Server:
         if confirming is not None:  # whoever asked may be cancelled; a lease has to be renewed
             await asyncio.wait({confirming}, timeout=self.settings.lease / 3)
 
+    async def has_missed(self, number: int) -> bool:
+        """Whether an entry of the inbox, up to this number, was deleted before it was read."""
+        inbox = self._inbox
+        if inbox is None or self._heard >= number:
+            return False
+        left = await self.command("XRANGE", inbox.key, f"({inbox.position}", "+", "COUNT", 1)
+        return not left and inbox is self._inbox and self._heard < number
+
     async def lose(self) -> None:
-        """Redis tells this process nothing any more: what it holds is over, and begins again."""
+        """What Redis tells this process is lost: what it holds is over, and begins again."""
         await self._lapsed(self.session)
 
     async def _confirm_all(self) -> None:

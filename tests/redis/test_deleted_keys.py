@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from broker import ALL_USERS, BIDIRECTIONAL
+from broker import ALL_USERS, BIDIRECTIONAL, Channel, Offer
 from broker._keys import Keys
 from broker.errors import ChannelAlreadyClosed, NoSuchPool
 from broker.results import NO_LISTENERS, S_OK
@@ -95,6 +95,33 @@ async def test_an_end_is_told_whose_other_end_is_gone_with_the_list_of_what_it_h
     # For whoever clears up.
     await farm.client.restore(keys.held(session), 0, held)
     await farm.client.zadd(keys.leases, {session: 0})
+
+
+@pytest.mark.parametrize("many", [1, 2], ids=["all", "those before the last"])
+@pytest.mark.parametrize("who", ["source", "listener"])
+async def test_an_end_is_told_although_what_it_was_told_was_deleted(
+    farm: Farm, scene: Scene, who: str, many: int
+) -> None:
+    """Before it was read; what comes after that arrives."""
+    server = await getattr(scene, who).server(PRINTER)
+    inbox = server._inbox
+    assert inbox is not None
+    await inbox.pause()
+    mine: Channel | Offer[Any] = scene.answered if who == "source" else scene.owned
+    await (scene.owned if who == "source" else scene.answered).close(b"done")
+    await delete(farm, inbox.key)
+    if many == 2:
+        await (scene.question if who == "source" else scene.asked).close(b"done")
+    inbox.resume()
+    await is_released(mine)
+    listener = await scene.listener.server(PRINTER)
+
+    async def stand() -> bool:
+        sessions = [each.session for each in await scene.source.registrations()]
+        return sessions.count(listener.session) == 2
+
+    await until(stand)
+    await hears(scene, b"again")
 
 
 async def test_who_calls_first_is_told_at_once(farm: Farm) -> None:
