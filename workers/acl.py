@@ -142,7 +142,10 @@ LOOK = Duty(
     ),
 )
 DUTIES: Mapping[Role, tuple[Duty, ...]] = {
-    Role.SOURCE: (BEGIN, Duty("open channels, tell and ask", RUNS[Task.SOURCE], BODIES)),
+    Role.SOURCE: (
+        BEGIN,
+        Duty("open channels, tell and ask", RUNS[Task.SOURCE], (*BODIES, "ZMSCORE leases")),
+    ),
     Role.LISTENER: (
         BEGIN,
         Duty(
@@ -151,6 +154,7 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             (
                 *(*BODIES, "HGET registrations", "XREVRANGE inbox", "PEXPIRE body"),
                 *("XRANGE stream", "XINFO|GROUPS stream", "XTRIM stream", "ZMSCORE room"),
+                "ZMSCORE leases",
             ),
         ),
     ),
@@ -162,7 +166,7 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             (
                 *(*BODIES, "SMEMBERS held", "SREM held", "SMEMBERS waiting"),
                 *("XRANGE stream", "XPENDING stream", "XRANGE log", "XREVRANGE dead"),
-                *("XLEN stream", "ZMSCORE room", "ZADD room", "ZREM room"),
+                *("XLEN stream", "ZMSCORE room", "ZADD room", "ZREM room", "ZMSCORE leases"),
             ),
         ),
     ),
