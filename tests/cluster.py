@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from redis.crc import key_slot
+from redis.exceptions import BusyLoadingError
 
 from tests.servers import RedisServer, Tls, all_at_once, await_agreement, client_url
 from workers.embedded import HOST, _bind_error, free_port
@@ -353,7 +354,10 @@ class RedisCluster:
     def _agree(self) -> bool:
         if not all(node.serves for node in self.awake):
             return False
-        views = [node.view() for node in self.awake]
+        try:
+            views = [node.view() for node in self.awake]
+        except BusyLoadingError:  # it has just begun to read what its new master sent
+            return False
         layouts = {
             frozenset((seen.id, seen.master, seen.slots, seen.is_failed) for seen in view.values())
             for view in views

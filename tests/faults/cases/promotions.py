@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import cycle
 
 from tests import failovers
-from tests.failovers import DURABILITIES, GROUNDS, LISTENERS, MISSED, offset, strike
+from tests.failovers import DURABILITIES, GROUNDS, LISTENERS, MISSED, Outcome, offset, strike
 from tests.faults.case import Extent, Report, case, chance
 from tests.faults.load import Load, Loss, judge, talking
 from tests.proxy import Proxy
@@ -73,19 +73,28 @@ def goes_on(primary: RedisServer) -> None:
 
 @case("a replica promoted by Sentinel", HOLDS, is_short=True)
 async def by_sentinel(extent: Extent) -> Report:
-    return await failed_over("sentinel", extent.of(2, 5, 100))
+    return await failed_over("sentinel", extent)
 
 
 @case("a replica promoted in a Cluster", HOLDS, is_short=True)
 async def in_a_cluster(extent: Extent) -> Report:
-    return await failed_over("cluster", extent.of(2, 5, 100))
+    return await failed_over("cluster", extent)
 
 
-async def failed_over(ground: str, times: int) -> Report:
+async def failed_over(ground: str, extent: Extent) -> Report:
     """The drill of ``tests.failovers``: primaries die, or freeze and come back."""
-    report = Report(runs=times)
-    with GROUNDS[ground]() as made:
-        outcomes = await failovers.play(made, times, chance(ground).randrange(2**32))
+    draws, report = chance(ground), Report()
+    for _ in range(extent.of(1, 1, 10)):
+        with GROUNDS[ground]() as made:
+            times = extent.of(2, 5, 10)
+            outcomes = await failovers.play(made, times, draws.randrange(2**32))
+        note(outcomes, times, f"promoted by {ground}", report)
+    return report
+
+
+def note(outcomes: list[Outcome], times: int, what: str, report: Report) -> None:
+    """What so many failovers of the same servers came to."""
+    report.runs += times
     for outcome in outcomes:
         # Who heard late is told below, once for each failover.
         kept = [fault for fault in outcome.faults if " heard again after " not in fault]
@@ -94,5 +103,4 @@ async def failed_over(ground: str, times: int) -> Report:
     heard = [outcome.heard_after for outcome in outcomes]
     for number in range(times):
         these = slice(number * LISTENERS, (number + 1) * LISTENERS)
-        report.recovers(max(max(each[these]) for each in heard), f"promoted by {ground}")
-    return report
+        report.recovers(max(max(each[these]) for each in heard), what)
