@@ -30,16 +30,22 @@ MANNERS = ("killed ahead", "split", "killed")
 @case("a replica promoted by hand", HOLDS, is_short=True)
 async def by_hand(extent: Extent) -> Report:
     report = Report()
+    for _ in range(extent.of(1, 1, 20)):
+        await promoted(extent.of(2, 6, 10), report)
+    return report
+
+
+async def promoted(times: int, report: Report) -> None:
+    """So often, of the same two servers in turn."""
     with RedisServer() as one, one.replica() as other:
         primary, replica = one, other
         async with Proxy(HOST, primary.port) as proxy:
             async with talking(proxy.url, DURABILITIES, report) as load:
-                for manner in manners(extent.of(2, 6, 200)):
+                for manner in manners(times):
                     await load.calm()
                     await promote(primary, replica, proxy, manner, load)
                     primary, replica = replica, primary
             await load.settle(lambda: primary, LOSSES)
-    return report
 
 
 def manners(many: int) -> Iterable[str]:
