@@ -359,7 +359,7 @@ class Server:
     def _told(self, entry: Entry) -> None:
         """An entry of the inbox, for the end or the registration that it concerns."""
         if entry.id.number > self._heard + 1:  # somebody deleted those between
-            self.spawn(self._lapsed(self.session))
+            self.spawn(self._lose_quietly(self.session))
         self._heard = entry.id.number
         channel, registration = entry.text("channel"), entry.text("registration")
         if entry.text("event") == "ended":
@@ -547,6 +547,10 @@ class Server:
     async def lose(self) -> None:
         """What Redis tells this process is lost: what it holds is over, and begins again."""
         await self._lapsed(self.session)
+
+    async def _lose_quietly(self, session: str) -> None:
+        with contextlib.suppress(*PASSING, BrokerClosed):  # the next call begins a session
+            await self._lapsed(session)
 
     async def _confirm_all(self) -> None:
         """Have everything that is held ask whether Redis knows it, until it answers."""
