@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -16,7 +17,10 @@ BACKENDS = ("memory", "redis")
 
 
 def pytest_configure() -> None:
-    """How long an example of a property takes says something of the machine only."""
+    """What all tests run with."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's background job ignores it,
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # and all that it starts would
+    # How long an example of a property takes says something of the machine only.
     from hypothesis import HealthCheck, settings  # not before pytest has rewritten it
 
     slow = [HealthCheck.too_slow]

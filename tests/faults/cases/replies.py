@@ -231,6 +231,8 @@ async def close(farm: Farm, onlooker: Broker) -> Deed:
     leases, session = server.keys.leases, server.session
 
     async def check() -> None:
+        await farm.client.hset(server.keys.meta, "grace", 0)  # the onlooker's lease is long
+
         async def is_gone() -> bool:
             await onlooker.run_down(PRINTER)
             return await farm.client.zscore(leases, session) is None
