@@ -127,14 +127,14 @@ async def test_deliveries_stay_in_order_and_exactly_once_across_restarts(
 
 async def test_an_outage_longer_than_a_lease_kills_nobody(farm: Farm, server: RedisServer) -> None:
     """The time in which nobody could renew does not count."""
-    scene = await Scene.set(farm, **BRISK | {"lease": 1.5})
+    scene = await Scene.set(farm, **BRISK)
     await asyncio.to_thread(server.kill)
-    await asyncio.sleep(3.0)  # two leases; there is no Redis to ask for the time
+    await asyncio.sleep(1.25 * BRISK["lease"])  # there is no Redis to ask for the time
     await asyncio.to_thread(server.restart)
     await anew(farm)
     assert await scene.answered.send(b"sure?") == S_OK
     assert (await scene.owned.follow_up(PATIENCE)).data == b"sure?"
-    await leases_pass(farm.client, 3, 1.5)
+    await leases_pass(farm.client, 1.5, BRISK["lease"])
     assert await scene.question.respond(b"yes") == S_OK
     for broker in (scene.source, scene.listener):
         assert (await broker.server(PRINTER)).lapses == 0
