@@ -218,7 +218,7 @@ class End(ABC, Generic[N]):
                 await self.confirm()  # another replica of its owner, or another owner than its own
                 self._moved(answer.detail)
             else:
-                await self._server.list_pools()
+                await self._server.list_pools(answer.detail)
             answer = await self._numbered(what, op, make, durable)
         return answer
 

@@ -44,12 +44,11 @@ async def create(server: Server, pool: PoolPlan) -> bool:
     return bool(word == "OK")
 
 
-async def read(server: Server) -> tuple[str, tuple[PoolPlan, ...]]:
-    """The pools of a server, and which list of them this is."""
-    listed = await server.command("HGET", server.keys.meta, "pools")
+async def read(server: Server) -> tuple[PoolPlan, ...]:
+    """The pools of a server."""
     flat = await server.command("HGETALL", server.keys.pools)
     plans = [PoolPlan.of_record(server.name, read_record(text, "a pool")) for text in flat[1::2]]
-    return (listed or b"0").decode(), tuple(sorted(plans, key=lambda plan: plan.id))
+    return tuple(sorted(plans, key=lambda plan: plan.id))
 
 
 async def find(server: Server, registration: str) -> PoolPlan | None:

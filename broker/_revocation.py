@@ -32,7 +32,7 @@ async def end_ungranted(server: Server, name: Name, kind: str, user: str | None 
 
 async def _end_pools(server: Server, name: Name, user: str | None) -> int:
     """Whoever serves them finds out with his next look."""
-    _, pools = await _pools.read(server)
+    pools = await _pools.read(server)
     standing = [
         pool
         for pool in pools

@@ -206,8 +206,8 @@ class Server:
         if word != b"OK":
             raise SessionLapsed(f"server {self.name}: Redis answered {word!r} to hello")
         self.epoch, bell = rest[0].decode(), rest[1].decode()
-        if rest[2].decode() != self.pools_listed:
-            await self.list_pools()
+        if (listed := rest[2].decode()) != self.pools_listed:
+            await self.list_pools(listed)
         inbox.position = EntryId(int(self.epoch), 0)
         if bell != self.bell:  # somebody said so before
             await self.hear_no_more(inbox.key)
@@ -273,9 +273,17 @@ class Server:
         if self.serves:
             await _pools.give_up_unknown(self)
 
-    async def list_pools(self) -> None:
-        """Read which pools there are."""
-        self.pools_listed, self.pools = await _pools.read(self)
+    async def list_pools(self, listed: str) -> None:
+        """Read which pools there are; ``listed`` is what Redis called the list just before."""
+        self.pools = await _pools.read(self)
+        self.pools_listed = listed
+
+    def another_id(self, id_: str) -> str:
+        """For what begins under an id that a session had which is over."""
+        self.beginning.discard(id_)
+        made = new_id()
+        self.beginning.add(made)
+        return made
 
     def doubt(self, channel: str) -> None:
         """A channel that may have been opened although its source was broken off."""

@@ -190,9 +190,7 @@ class Channel(End[Response[Any]]):
             )
 
         def afresh() -> None:
-            server.beginning.discard(self.id)
-            self._id = new_id()
-            server.beginning.add(self.id)
+            self._id = server.another_id(self.id)
 
         server.beginning.add(self.id)
         try:

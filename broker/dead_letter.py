@@ -232,7 +232,7 @@ async def _is_shared(server: Server, letter: DeadLetter) -> bool:
     if letter.style is BIDIRECTIONAL:
         return True
     audiences = channel_audiences(letter.name, letter.type, letter.style, letter.user or EVERYONE)
-    _, pools = await _pools.read(server)
+    pools = await _pools.read(server)
     if any(pool.concerns(audiences) for pool in pools if pool.id != letter.registration):
         return True
     return any([await server.command("ZCARD", server.keys.room(one)) for one in audiences])

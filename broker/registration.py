@@ -216,9 +216,7 @@ class Registration(Generic[P]):
 
     def take_another_id(self) -> None:
         """While it joins: the one before is that of a session that is over."""
-        self.server.beginning.discard(self.id)
-        self.id = new_id()
-        self.server.beginning.add(self.id)
+        self.id = self.server.another_id(self.id)
 
     def record(self, session: str) -> dict[str, Any]:
         """What Redis keeps of it."""

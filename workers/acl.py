@@ -118,7 +118,7 @@ BEGIN = Duty(
         *(*CONNECTION, *EXAMINED),
         *("EVALSHA", "SCRIPT|LOAD", "SUBSCRIBE", "UNSUBSCRIBE"),
         *("HMGET servers", "HGETALL servers"),
-        *("HGET meta", "HGET streams", "XRANGE inbox", "HMGET channel"),
+        *("HGET streams", "XRANGE inbox", "HMGET channel"),
         *("HGET pools", "HGETALL pools", "SSCAN held"),
         *("EXISTS channel", "EXISTS held", "EXISTS inbox", "ZADD leases"),
     ),

@@ -6,7 +6,7 @@ So nothing is half done while it is full, and it can always be emptied.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -400,15 +400,24 @@ async def test_a_send_to_a_pool_is_refused_whole(farm: Farm, server: RedisServer
             await member.is_idle()
 
 
-@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alert", "question"])
-async def test_what_is_put_aside_stays_in_hand_while_redis_is_full(
-    farm: Farm, server: RedisServer, subscription: Subscription
-) -> None:
+@asynccontextmanager
+async def poison_in_hand(
+    farm: Farm, subscription: Subscription
+) -> AsyncIterator[tuple[Broker, Member, Any]]:
+    """A pool's source, and a replica of it with what it took."""
     async with pool(farm, subscription) as source:
         member = await Member.join(farm, subscription)
         channel = await source.open_channel(PRINTER, TYPE, style=subscription.style)
         await channel.send(b"poison")
         (taken,) = await member.take(1)
+        yield source, member, taken
+
+
+@pytest.mark.parametrize("subscription", [ALERTS, QUESTIONS], ids=["alert", "question"])
+async def test_what_is_put_aside_stays_in_hand_while_redis_is_full(
+    farm: Farm, server: RedisServer, subscription: Subscription
+) -> None:
+    async with poison_in_hand(farm, subscription) as (source, member, taken):
         async with unchanged(farm.client, f"{farm.namespace}:*"):
             with full(server), pytest.raises(RedisFull):
                 await taken.bury("it burns")
@@ -427,11 +436,7 @@ async def test_what_is_put_aside_stays_in_hand_while_redis_is_full(
 async def test_what_could_not_be_put_aside_is_by_the_same_call(
     farm: Farm, server: RedisServer, subscription: Subscription
 ) -> None:
-    async with pool(farm, subscription) as source:
-        member = await Member.join(farm, subscription)
-        channel = await source.open_channel(PRINTER, TYPE, style=subscription.style)
-        await channel.send(b"poison")
-        (taken,) = await member.take(1)
+    async with poison_in_hand(farm, subscription) as (source, _, taken):
         with full(server):
             for _ in range(2):
                 with pytest.raises(RedisFull):

@@ -103,6 +103,14 @@ async def test_a_redis_that_is_busy_does_not_answer(
     await broker.server(PRINTER)
     server.config("lua-time-limit", 10)
     busy = asyncio.create_task(asyncio.to_thread(server.cli, "EVAL", "while true do end", 0))
+
+    async def is_busy() -> bool:
+        try:
+            return not await farm.client.ping()
+        except redis.ResponseError:
+            return True
+
+    await until(is_busy)
     calls = asyncio.gather(*(broker.open_channel(PRINTER, TYPE) for _ in range(3)))
     await tells(told, SILENT)
     with redis.Redis.from_url(server.url) as client:

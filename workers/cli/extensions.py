@@ -187,7 +187,7 @@ def _broker(
     """As a bridge wants it that has settings of its own."""
     connect = getattr(bridge, "connect", None)
     if connect is None:
-        return Broker.connect(url, user=user, server=str(server))
+        return Bridge.connect(bridge, url, user, server)
     broker: Broker = connect(url, user, server, **options)
     return broker
 
