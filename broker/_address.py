@@ -20,6 +20,7 @@ import re
 import socket
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
@@ -27,6 +28,7 @@ from urllib.parse import parse_qs, unquote, urlencode
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError as AnyRedisError
 
 from broker.errors import InvalidUrl
@@ -182,6 +184,12 @@ def _path(path: str, form: Form) -> tuple[str, str]:
     return master, database or "0"
 
 
+@cache
+def _driver() -> DriverInfo:
+    """What Redis is told of redis-py, which else reads its own version for each connection."""
+    return DriverInfo()
+
+
 def _dialer(url: str, settings: Settings) -> Dialer:
     """What redis-py reads from a plain URL, with this project's own time limits and retries."""
     for name in parse_qs(url.partition("?")[2]):
@@ -196,6 +204,7 @@ def _dialer(url: str, settings: Settings) -> Dialer:
         socket_connect_timeout=settings.connect_timeout,
         **({} if url.startswith("unix://") else {"socket_keepalive": True}),
         retry=Retry(NoBackoff(), 0),
+        driver_info=_driver(),
         client_name=f"tympan-{socket.gethostname()}-{os.getpid()}".replace(" ", "-"),
     )
     options = dict(pool.connection_kwargs)

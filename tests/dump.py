@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio
 
 Dump = dict[str, Any]
+_READ: dict[str, Callable[[Any, bytes], object]] = {
+    "hash": lambda asked, key: asked.hgetall(key),
+    "set": lambda asked, key: asked.smembers(key),
+    "zset": lambda asked, key: asked.zrange(key, 0, -1, withscores=True),
+    "stream": lambda asked, key: asked.xrange(key),
+    "list": lambda asked, key: asked.lrange(key, 0, -1),
+    "string": lambda asked, key: asked.get(key),
+    "none": lambda asked, key: asked.get(key),
+}
+"""How a key of each type is read."""
 
 
 async def dump(client: redis.asyncio.Redis, pattern: str = "*") -> Dump:
     """All keys of this pattern with what they hold, consumer groups and their entries included."""
+    keys = [key async for key in client.scan_iter(pattern, count=1000)]
+    if not keys:
+        return {}
+    async with client.pipeline(transaction=False) as asked:
+        for key in keys:
+            assert isinstance(key, bytes), "the client must not decode"
+            asked.type(key)
+        kinds = [_text(kind) for kind in await asked.execute()]
+        for key, kind in zip(keys, kinds, strict=True):
+            asked.ttl(key)
+            _READ[kind](asked, key)
+        flat = await asked.execute()
     found: Dump = {}
-    async for key in client.scan_iter(pattern):
-        assert isinstance(key, bytes), "the client must not decode"
-        found[key.decode(errors="surrogateescape")] = await _value(client, key)
+    for key, kind, lives, held in zip(keys, kinds, flat[::2], flat[1::2], strict=True):
+        groups = await _groups(client, key) if kind == "stream" else ()
+        found[key.decode(errors="surrogateescape")] = kind, held, *groups, lives >= 0
     return found
 
 
@@ -39,26 +61,14 @@ async def _in_hand(client: redis.asyncio.Redis, key: bytes, group: bytes) -> Any
     )
 
 
-async def _value(client: redis.asyncio.Redis, key: bytes) -> Any:
-    kind: bytes | str = await client.type(key)
-    if isinstance(kind, bytes):
-        kind = kind.decode()
-    match kind:
-        case "hash":
-            held: Any = await client.hgetall(key)
-        case "set":
-            held = await client.smembers(key)
-        case "zset":
-            held = await client.zrange(key, 0, -1, withscores=True)
-        case "stream":
-            groups = await client.xinfo_groups(key)
-            held = [
-                await client.xrange(key),
-                sorted((group["name"], group["last-delivered-id"]) for group in groups),
-                [await _in_hand(client, key, group["name"]) for group in groups],
-            ]
-        case "list":
-            held = await client.lrange(key, 0, -1)
-        case _:
-            held = await client.get(key)
-    return kind, held, await client.ttl(key) >= 0
+async def _groups(client: redis.asyncio.Redis, key: bytes) -> tuple[Any, Any]:
+    """Where each consumer group of a stream stands, and what is in hand there."""
+    groups = await client.xinfo_groups(key)
+    return (
+        sorted((group["name"], group["last-delivered-id"]) for group in groups),
+        [await _in_hand(client, key, group["name"]) for group in groups],
+    )
+
+
+def _text(kind: bytes | str) -> str:
+    return kind.decode() if isinstance(kind, bytes) else kind

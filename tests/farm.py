@@ -29,6 +29,8 @@ OTHER_SERVER = r"\\print03"
 PRINTER_OF_OTHER_SERVER = r"\\print03\laser-3"
 PATIENCE = 30.0
 """Seconds that a test waits for what must come."""
+SCANNED = 1000
+"""Keys that Redis looks at in one step of a scan: few steps, though tests share a server."""
 PERMANENT = invariants.PERMANENT
 """Last parts of keys that may stay when nobody holds anything."""
 
@@ -93,7 +95,7 @@ class RedisBackend:
         return Broker.connect(self.server.url, **options)
 
     def client(self) -> redis.asyncio.Redis:
-        return redis.asyncio.Redis.from_url(self.server.url, protocol=2)
+        return redis.asyncio.Redis.from_url(self.server.url, protocol=2, driver_info=None)
 
 
 class ClusterBackend:
@@ -112,7 +114,7 @@ class ClusterBackend:
     def client(self) -> redis.asyncio.Redis:
         """One that takes the same calls, for the keys of all masters."""
         node = self.cluster.nodes[0]
-        client = redis.asyncio.RedisCluster(HOST, node.port, protocol=2)
+        client = redis.asyncio.RedisCluster(HOST, node.port, protocol=2, driver_info=None)
         return cast(redis.asyncio.Redis, client)
 
 
@@ -155,7 +157,8 @@ class Farm:
 
     async def keys(self) -> list[str]:
         """All keys of this farm."""
-        return sorted([key.decode() async for key in self.client.scan_iter(f"{self.namespace}:*")])
+        found = self.client.scan_iter(f"{self.namespace}:*", count=SCANNED)
+        return sorted([key.decode() async for key in found])
 
     async def close(self) -> None:
         """Close all brokers, and check that nothing is left behind."""
@@ -165,6 +168,8 @@ class Farm:
         if left:
             await self._sweep()
             left = await self._left()
+        if keys := await self.keys():  # whoever looks through this Redis next has less to look at
+            await self.client.unlink(*keys)
         await self.client.aclose()
         assert not left, f"keys without an owner and without a time to live: {left}"
 

@@ -304,3 +304,9 @@ async def test_no_password_is_shown_when_nobody_is_there(url: str) -> None:
 def test_nodes_are_shown_as_a_url_has_them() -> None:
     assert shown_node(("one", 7000)) == "one:7000"
     assert shown_node(("::1", 7000)) == "[::1]:7000"
+
+
+def test_the_version_of_redis_py_is_read_once() -> None:
+    """It is in a file of its package; to read that costs more than all else of a connection."""
+    first, second = [parse("redis://localhost").redis.connection() for _ in range(2)]
+    assert first.driver_info is second.driver_info
