@@ -7,6 +7,7 @@ entry, a subscription that was away, the clock) makes the reader look into Redis
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,9 @@ from typing import Protocol
 
 from broker._bodies import Command, read_body
 from broker._entries import Entry, EntryId, read_bell, read_range
-from broker.errors import RedisError
+from broker.errors import RedisError, RedisRefused
+
+log = logging.getLogger("tympan")
 
 BATCH = 256
 Missed = Callable[[], None]
@@ -39,6 +42,7 @@ class Reader(ABC):
         self._missed = missed
         self._paused = 0
         self._again = False
+        self._is_refused = False
         self._task: asyncio.Task[None] | None = None
 
     def ring(self, payload: bytes) -> None:
@@ -113,6 +117,12 @@ class Reader(ABC):
             self.resyncs += 1
             try:
                 await self.read()
+                self._is_refused = False
+            except RedisRefused as error:
+                if not self._is_refused:
+                    log.warning("%s cannot be read, and is tried again: %s", self.key, error)
+                self._is_refused = True
+                return
             except RedisError:
                 return  # the next look, at the latest the one by the clock, reads the same again
 

@@ -16,7 +16,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,6 +111,8 @@ class Server:
         self.lapses = 0
         self._lost: str | None = None
         """The session before, while the present one has not begun: Redis refused it, or is away."""
+        self._refusals: set[tuple[str, str]] = set()
+        """What was told of work that Redis's ACL forbids."""
         self.answered = 0.0
         """When Redis answered last, by the event loop's clock."""
         self.ahead = 0.0
@@ -224,7 +226,7 @@ class Server:
         """Renew at a third of the lease, from the loop that does the work."""
         while True:
             await asyncio.sleep(self.settings.lease / 3)
-            with contextlib.suppress(*PASSING):
+            with self._by_the_clock("renewing its lease"):
                 await self._renew()
 
     async def _renew(self) -> None:
@@ -245,7 +247,7 @@ class Server:
         """Look although no bell rang; write positions; trim."""
         for turn in itertools.cycle(range(_missing.TURNS)):
             await asyncio.sleep(self.settings.resync)
-            with contextlib.suppress(*PASSING):
+            with self._by_the_clock("looking at what is held"):
                 await self._check()
                 await self.listening.keep_house()
                 await self._audit()
@@ -263,8 +265,20 @@ class Server:
             if passed < SELDOM and not self.sweeps_often and not self.replicas:
                 continue
             passed = 0
-            with contextlib.suppress(*PASSING):
+            with self._by_the_clock("looking for the dead"):
                 await self.run_down()
+
+    @contextlib.contextmanager
+    def _by_the_clock(self, doing: str) -> Iterator[None]:
+        """Of what comes around again, weather is waited out, and a lasting refusal told once."""
+        try:
+            yield
+        except RedisRefused as error:
+            if (doing, str(error)) not in self._refusals:
+                self._refusals.add((doing, str(error)))
+                log.warning("server %s: %s is not possible: %s", self.name, doing, error)
+        except PASSING:
+            pass
 
     async def _audit(self) -> None:
         """Give up what this process has in hand for Redis, and nothing here knows of."""

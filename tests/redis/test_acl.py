@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 from redis.exceptions import NoPermissionError
 
-from broker import ALL_USERS, BIDIRECTIONAL, Broker, Durability, Subscription, _missing
+from broker import ALL_USERS, BIDIRECTIONAL, Broker, Durability, Offer, Subscription, _missing
 from broker._keys import CATALOGUE, KeyFact, Keys
 from broker._scripts import SCRIPTS
 from broker.errors import (
@@ -719,6 +719,60 @@ async def test_who_waits_for_replicas_may(confined: RedisServer) -> None:
         async with Broker.connect(url(confined, "source"), **lasting) as source:
             channel = await source.open_channel(PRINTER, TYPE)
             assert (await channel.send(b"page")).succeeded
+
+
+async def test_what_an_earlier_acl_forbids_to_the_clock_is_told_once(
+    confined: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its calls succeed; what it no longer looks for, nobody else would tell."""
+    confined.cli("ACL", "SETUSER", OTHER, "reset", "on", ">secret", "~*", "&*", "+@all", "-zmscore")
+    async with (
+        Broker.connect(url(confined, OTHER), user="spooler", resync=0.05) as source,
+        Broker.connect(url(confined, "listener"), user="desk") as listener,
+    ):
+        registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+        channel = await source.open_channel(PRINTER, TYPE, user="desk", style=BIDIRECTIONAL)
+        await channel.send(b"on A3?")
+        offer = await registration.fetch(PATIENCE)
+        assert isinstance(offer, Offer)
+        await offer.respond(b"yes")
+        await channel.response(PATIENCE)
+
+        async def has_looked_twice() -> bool:
+            return any(one["count"] > 1 for one in confined.cli("ACL", "LOG"))
+
+        await until(has_looked_twice)
+    said = [record.getMessage() for record in caplog.records]
+    (told,) = [line for line in said if "is not possible" in line]
+    assert told.startswith("server print01: looking at what is held is not possible")
+    assert "zmscore" in told.lower()
+
+
+async def test_a_stream_that_may_not_be_read_is_told_once(
+    confined: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody listens in vain without a word; what was sent is heard when it may be."""
+    user = ("ACL", "SETUSER", OTHER)
+    confined.cli(*user, "reset", "on", ">secret", "~*", "&*", "+@all", "-xrange")
+    async with (
+        Broker.connect(url(confined, OTHER), user="desk", resync=0.05) as listener,
+        Broker.connect(url(confined, "source"), user="spooler") as source,
+    ):
+        registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
+
+        async def has_looked_twice() -> bool:
+            return any(one["count"] > 1 for one in confined.cli("ACL", "LOG"))
+
+        await until(has_looked_twice)
+        channel = await source.open_channel(PRINTER, TYPE, user="desk", style=BIDIRECTIONAL)
+        await channel.send(LARGE)
+        confined.cli(*user, "+xrange")
+        offer = await registration.fetch(PATIENCE)
+        assert isinstance(offer, Offer)
+    said = [record.getMessage() for record in caplog.records]
+    told = [line for line in said if "cannot be read" in line]
+    assert len(told) == len(set(told)) > 0
+    assert all("xrange" in line.lower() for line in told)
 
 
 # What documents say -----------------------------------------------------------------------------

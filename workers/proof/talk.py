@@ -39,8 +39,11 @@ from workers.proof.patience import AGAIN, REFUSED, done, now, until
 
 PRINTER = r"\\print01\laser-3"
 TYPE = "5a1f6f0e-3c0b-4f0e-8f55-6a4d2f0d9a01"
-TOLD_WITHIN = 5.0
-"""Seconds in which a source is told of the end of a question that all others were told of."""
+TOLD_WITHIN = 15.0
+"""Seconds in which a source is told of the end of a question that all others were told of.
+
+It finds out when it renews its lease, after its connections; on a busy machine that takes a while.
+"""
 PATIENCE = 30.0
 """Seconds after which whoever still waits for the other end was left hanging."""
 SETTINGS: dict[str, Any] = {

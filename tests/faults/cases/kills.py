@@ -15,11 +15,11 @@ LEASE = 2.0
     is_short=True,
 )
 async def of_replicas(extent: Extent) -> Report:
-    count, many = extent.of(1200, 20_000, 400_000), extent.of(3, 10, 10)
+    count, many = extent.of(1200, 20_000, 200_000), extent.of(3, 10, 10)
     killed = await scale.kill(
         count,
         many,
-        extent.of(4, 50, 1000),
+        extent.of(4, 50, 500),
         chance("kills").randrange(2**32),
         LEASE,
         seconds=0.25 if extent is not Extent.SHORT else 0.1,

@@ -30,7 +30,7 @@ MANNERS = ("killed ahead", "split", "killed")
 @case("a replica promoted by hand", HOLDS, is_short=True)
 async def by_hand(extent: Extent) -> Report:
     report = Report()
-    for _ in range(extent.of(1, 1, 20)):
+    for _ in range(extent.of(1, 1, 10)):
         await promoted(extent.of(2, 6, 10), report)
     return report
 

@@ -25,24 +25,30 @@ TOLD = {"released", "SessionLapsed"}
 )
 async def moved(extent: Extent) -> Report:
     report = Report()
-    with RedisCluster(node_timeout=60.0) as cluster:
-        home = cluster.node_of(PROBE)
-        away = next(node for node in cluster.masters if node is not home)
-        async with talking(cluster.url, ["memory"], report) as load:
-            for number in range(extent.of(2, 10, 200)):
-                await load.calm()
-                steps = cluster.migration(PROBE, home if number % 2 else away, batch=BATCH)
-                while await asyncio.to_thread(next, steps, None) is not None:
-                    report.checked["steps"] += 1
-                    await asyncio.sleep(PAUSE)
-                await load.recovers("slot moved")
-        await load.settle(lambda: cluster.node_of(PROBE), {"memory": Loss.NOTHING})
-        for talk in load.talks:
-            report.violations += [
-                f"dialog {channel} was ended by the move: {talk.dialogs[channel]}"
-                for channel in released(talk.dialogs)
-            ]
+    for _ in range(extent.of(1, 1, 10)):
+        with RedisCluster(node_timeout=60.0) as cluster:
+            await to_and_fro(cluster, extent.of(2, 10, 10), report)
     return report
+
+
+async def to_and_fro(cluster: RedisCluster, times: int, report: Report) -> None:
+    """So many moves, of a slot that has more keys each time."""
+    home = cluster.node_of(PROBE)
+    away = next(node for node in cluster.masters if node is not home)
+    async with talking(cluster.url, ["memory"], report) as load:
+        for number in range(times):
+            await load.calm()
+            steps = cluster.migration(PROBE, home if number % 2 else away, batch=BATCH)
+            while await asyncio.to_thread(next, steps, None) is not None:
+                report.checked["steps"] += 1
+                await asyncio.sleep(PAUSE)
+            await load.recovers("slot moved")
+    await load.settle(lambda: cluster.node_of(PROBE), {"memory": Loss.NOTHING})
+    for talk in load.talks:
+        report.violations += [
+            f"dialog {channel} was ended by the move: {talk.dialogs[channel]}"
+            for channel in released(talk.dialogs)
+        ]
 
 
 @case(
