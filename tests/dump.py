@@ -37,8 +37,8 @@ async def dump(client: redis.asyncio.Redis, pattern: str = "*") -> Dump:
         flat = await asked.execute()
     found: Dump = {}
     for key, kind, lives, held in zip(keys, kinds, flat[::2], flat[1::2], strict=True):
-        groups = await _groups(client, key) if kind == "stream" else ()
-        found[key.decode(errors="surrogateescape")] = kind, held, *groups, lives >= 0
+        whole = [held, *await _groups(client, key)] if kind == "stream" else held
+        found[key.decode(errors="surrogateescape")] = kind, whole, lives >= 0
     return found
 
 
