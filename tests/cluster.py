@@ -230,12 +230,17 @@ class RedisCluster:
     def drop_slots(self, *keys: str | int) -> None:
         """Make slots nobody's. With full coverage required, as by default, no node serves then."""
         slots = {self._slot(key) for key in keys}
-        # The owner first: the others would hear from it again that the slots are its own.
+        # The owner first: the others would hear from it again that the slots are its own. What it
+        # had said before may still arrive; each node has read it once it was asked twice.
         nodes = sorted(self.awake, key=lambda node: slots.isdisjoint(node.slots))
-        for node in nodes:
-            known = frozenset[int]().union(*(seen.slots for seen in node.view().values()))
-            if dropped := slots & known:
-                node.cli("CLUSTER", "DELSLOTS", *dropped)
+        quiet = 0
+        while quiet < 2:
+            quiet += 1
+            for node in nodes:
+                known = frozenset[int]().union(*(seen.slots for seen in node.view().values()))
+                if dropped := slots & known:
+                    node.cli("CLUSTER", "DELSLOTS", *dropped)
+                    quiet = 0
 
     def add_slots(self, node: ClusterNode, *keys: str | int) -> None:
         """Give slots that are nobody's to a master, and wait until all who are awake know."""
