@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_put_aside(
         answers = Answers(path, "print01")
     answers.open(ASKED)
     assert again(answers, path).all() == [ASKED]
-    (aside,) = path.parent.glob("answers.unreadable-*")
+    (aside,) = path.parent.glob("answers.damaged-*")
     assert aside.read_bytes().startswith(b"no database")
     assert str(aside) in caplog.text
 

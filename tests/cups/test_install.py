@@ -322,7 +322,7 @@ def test_purging_leaves_what_is_not_tympans_and_names_it(root: Path, tympan: Tym
     tympan("install")
     ours = (
         *("journal", "journal-wal", "journal.damaged-17", "journal.damaged-17-shm", "answers"),
-        *("answers-shm", "answers.unreadable-17", "bell", "counter", "lock", "runs/1-a"),
+        *("answers-shm", "answers.damaged-17", "bell", "counter", "lock", "runs/1-a"),
     )
     foreign = ("journal.txt", "notes", "bell.d/x", "answers-wal.d/journal")
     spool = root / "var/spool/tympan"

@@ -12,12 +12,12 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from workers.cups.damaged import put_aside
 from workers.cups.types import Choice, Why
 
 log = logging.getLogger("tympan.cups")
@@ -126,10 +126,7 @@ class Answers:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            aside = path.with_name(f"{path.name}.unreadable-{time.time_ns()}")
-            path.rename(aside)
-            for end in ("-wal", "-shm"):
-                path.with_name(path.name + end).unlink(missing_ok=True)
+            aside = put_aside(path)
             log.warning(
                 "%s cannot be read (%s): it is %s now, and what it remembered may be asked again",
                 *(path, error, aside),

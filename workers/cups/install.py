@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workers.cups import held_note, run_file, unit
+from workers.cups import damaged, held_note, run_file, unit
 from workers.cups.file import SPOOL, Place
 from workers.cups.host import PROFILE, UNITS, Host, NotInstalled, owner
 from workers.cups.inner import wants_root
@@ -357,8 +357,8 @@ def _spool_files() -> list[str]:
     """Patterns of the files that are made in a spool."""
     place = Place()
     journal, answers = place.journal.name, place.answers.name
-    stems = (journal, f"{journal}.damaged-*", answers, f"{answers}.unreadable-*")
-    endings = ("", "-wal", "-shm", "-journal")
+    stems = (journal, journal + damaged.PATTERN, answers, answers + damaged.PATTERN)
+    endings = (*damaged.ENDINGS, "-journal")
     files = [f"{stem}{ending}" for stem in stems for ending in endings]
     return [*files, place.bell.name, place.counter.name, place.lock.name]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from workers.cups.damaged import put_aside
 from workers.cups.file import MAX_EVENTS
 
 VERSION = 1
@@ -259,15 +260,6 @@ def _opened(path: Path) -> sqlite3.Connection:
             return file
         except sqlite3.Error:
             raise JournalFault(f"the journal {path} is damaged: {error}") from error
-
-
-def put_aside(path: Path) -> Path:
-    """Rename a damaged journal, so that a new one can be begun; returns its new place."""
-    aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-    for ending in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-    return aside
 
 
 def _connected(path: Path, attempts: int) -> sqlite3.Connection:
