@@ -180,15 +180,17 @@ class Broker:
         return self
 
     async def close(self) -> None:
-        """End everything that is held here: channels, dialogs, registrations, sessions."""
+        """End everything that is held here: channels, dialogs, registrations, sessions.
+
+        Servers are left side by side: a Redis that does not answer is waited for once, for twice
+        the reply timeout at most, and what is held there ends with its lease.
+        """
         if self._state != "open":
             return
         await self._sessions.close()
-        for server in list(self._servers.values()):
-            await self._end_held(server)
+        await asyncio.gather(*map(self._end_held, self._servers.values()))
         self._state = "closed"
-        for server in list(self._servers.values()):
-            await server.close()
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
         await self._topology.close()
 
     @staticmethod

@@ -6,9 +6,12 @@ its registrations would count as listeners, for that long.
 
 from __future__ import annotations
 
+import asyncio
+
 from broker import BIDIRECTIONAL, Broker
 from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm
 from tests.redis.scenes import bells_of
+from tests.servers import RedisServer
 
 
 async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Farm) -> None:
@@ -72,3 +75,18 @@ async def test_an_idle_session_ends_also_in_an_epoch_that_it_did_not_know(real_f
     await leaving.close()
 
     assert await real_farm.client.zcard(server.keys.leases) == 1, "one session is left"
+
+
+async def test_a_redis_that_froze_is_waited_for_once_whatever_the_number_of_servers() -> None:
+    """Not once for each: whoever stops a process of a whole farm does not wait for minutes."""
+    with RedisServer() as redis:
+        leaving = Broker.connect(redis.url, user="alice", reply_timeout=1.0)
+        async with leaving:
+            for number in range(2 * round(PATIENCE)):
+                await leaving.server(rf"\\print{number}")
+            redis.pause()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await leaving.close()
+            finally:
+                redis.resume()
