@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import getpass
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
@@ -71,6 +72,10 @@ def login_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid-{os.getuid()}"
+
+
+ENDED_AT_ONCE = 256
+"""Calls that one process sends together while it leaves a server."""
 
 
 async def _quietly(work: Awaitable[object]) -> None:
@@ -197,31 +202,39 @@ class Broker:
     async def _end_held(server: Server) -> None:
         """Best effort: what cannot be ended now is run down after the lease.
 
+        Given up when Redis answers nothing for a whole reply timeout, however much there is to end.
         A registration that is closed lets go of its dialogs, so these are named before. A pool's
         wait for another replica.
         """
         dialogs = [one for one in server.dialogs.values() if not isinstance(one, PooledOffer)]
+        registrations: list[Registration[Any]] = []
+        patience = server.settings.reply_timeout
         try:
-            async with asyncio.timeout(server.settings.reply_timeout):
+            async with asyncio.timeout(patience) as bound:
+
+                async def end(all_: Iterable[Awaitable[object]]) -> None:
+                    """Many at once. While Redis answers, there is time for the others, too."""
+                    left = iter(all_)
+                    while some := list(islice(left, ENDED_AT_ONCE)):
+                        await asyncio.gather(*map(_quietly, some))
+                        bound.reschedule(max(server.answered + patience, bound.when() or 0.0))
+
                 await server.stop_registering()
-                for replica in list(server.replicas.values()):
-                    await _quietly(replica.leave())
+                await end(replica.leave() for replica in list(server.replicas.values()))
                 if server.serves:
-                    await _quietly(give_up_unknown(server))
-                for registration in list(server.listening.registrations.values()):
-                    await _quietly(registration.unregister())
-                    registration.broker_closed()
-                await _quietly(server.listening.settle_doubts())
-                for opened in [*server.channels, *server.doubtful]:
-                    await _quietly(end_channel(server, opened, "abandon", server.session))
-                for offer in dialogs:
-                    await _quietly(offer.abandon())
+                    await end([give_up_unknown(server)])
+                registrations += server.listening.registrations.values()
+                await end(registration.unregister() for registration in registrations)
+                await end([server.listening.settle_doubts()])
+                opened = [*server.channels, *server.doubtful]
+                await end(end_channel(server, one, "abandon", server.session) for one in opened)
+                await end(offer.abandon() for offer in dialogs)
         except TimeoutError:
             return
         finally:
             for replica in list(server.replicas.values()):
                 replica.broker_closed()
-            for registration in list(server.listening.registrations.values()):
+            for registration in [*registrations, *server.listening.registrations.values()]:
                 registration.broker_closed()
             for channel in list(server.channels.values()):
                 channel.broker_closed()
