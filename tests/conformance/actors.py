@@ -11,7 +11,7 @@ from broker import BIDIRECTIONAL, Broker, Channel, Notification, Offer, Payload,
 from broker._end import End
 from tests.farm import PATIENCE, PRINTER, TYPE, Farm
 
-SHORT: dict[str, Any] = {"lease": 0.8, "resync": 0.2}
+SHORT: dict[str, Any] = {"lease": 2.0, "resync": 0.2}
 """Settings of a farm in which somebody is found dead by the clock."""
 POLL = 0.005
 

@@ -190,7 +190,7 @@ async def test_a_channel_that_somebody_closed_is_opened_again(
 
 
 async def test_a_redis_that_is_away_is_waited_for(redis_server: RedisServer) -> None:
-    quick = {"lease": 0.6, "reply_timeout": 0.3, "operation_timeout": 0.5, "connect_timeout": 0.3}
+    quick = {"lease": 4.0, "reply_timeout": 0.3, "operation_timeout": 0.5, "connect_timeout": 0.3}
     options: dict[str, Any] = {"namespace": "sending-away", **quick}
     async with (
         Proxy("127.0.0.1", redis_server.port) as proxy,

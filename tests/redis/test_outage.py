@@ -86,7 +86,7 @@ async def test_listeners_that_only_wait_tell_an_outage_once(
 async def test_a_redis_that_froze_does_not_answer(
     farm: Farm, server: RedisServer, told: Callable[[], list[str]]
 ) -> None:
-    await listening(farm, reply_timeout=0.3, connect_timeout=0.3)
+    await listening(farm, reply_timeout=1.5, connect_timeout=1.5)
     server.pause()
     try:
         await tells(told, SILENT)
