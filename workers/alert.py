@@ -23,7 +23,7 @@ from broker.async_ui import Balloon, MessageBox
 from broker.errors import BodyGone, PayloadInvalid
 from broker.notification_type import describe_type
 from broker.payload import Payload
-from workers.cups.state import severity
+from workers.cups.cupsd.state import severity
 from workers.cups.types import (
     JobQuestion,
     JobStatus,

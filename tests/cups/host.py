@@ -28,7 +28,7 @@ from tests.cups.account import (
 )
 from tests.cups.ipptool import ask
 from tests.cups.sim import Sim
-from workers.cups.launchers import MODE, SCHEME, Kind, Launcher
+from workers.cups.installation.launchers import MODE, SCHEME, Kind, Launcher
 from workers.embedded import HOST, _Child, free_port
 
 SERVER_BIN = Path("/usr/lib/cups")

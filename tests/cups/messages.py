@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workers.cups.ipp import HEADER, Attributes, Group, Tag, Value, encode
+from workers.cups.cupsd.ipp import HEADER, Attributes, Group, Tag, Value, encode
 
 CAPTURED = Path(__file__).with_name("captured.bin")
 """What a cupsd 2.4.2 wrote: queues made, jobs, a restart, a queue deleted; 28 events in a row."""
@@ -15,7 +15,7 @@ SECONDS = 1_795_000_000
 def event_attributes(
     sequence: int, name: str = "printer-state-changed", *, subscription: int = 1, **given: Any
 ) -> dict[str, tuple[int, Any]]:
-    """Of an event; ``given`` by the names of :class:`workers.cups.event.Event`."""
+    """Of an event; ``given`` by the names of :class:`workers.cups.cupsd.event.Event`."""
     attributes: dict[str, tuple[int, Any]] = {
         "notify-charset": (Tag.CHARSET, "utf-8"),
         "notify-natural-language": (Tag.LANGUAGE, "en-us"),

@@ -12,7 +12,7 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-from workers.cups.torn import Stream
+from workers.cups.events.torn import Stream
 
 _PIPE = 1_048_576
 _F_SETPIPE_SZ = 1031

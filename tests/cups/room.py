@@ -9,10 +9,10 @@ from typing import Any
 
 from broker import BIDIRECTIONAL, Broker, Name, Offer, Registration
 from tests.farm import PATIENCE, Farm
-from workers.cups.answers import Answers
-from workers.cups.asking import Asking
-from workers.cups.client import Forbidden, JobFacts, NotFound, Unreachable
-from workers.cups.questions import Job, parse_questions
+from workers.cups.cupsd.client import Forbidden, JobFacts, NotFound, Unreachable
+from workers.cups.dialogs.answers import Answers
+from workers.cups.dialogs.asking import Asking
+from workers.cups.dialogs.questions import Job, parse_questions
 from workers.cups.types import Choice, JobQuestion, JobState, QuestionOver
 
 SERVER = Name("print01")

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.cups.host import CupsHost
-from workers.cups import ipp
-from workers.cups.ipp import Tag
+from workers.cups.cupsd import ipp
+from workers.cups.cupsd.ipp import Tag
 
 _ACCEPT, _REJECT = 0x4008, 0x4009
 _TIMEOUT_S = 20.0

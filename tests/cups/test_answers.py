@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.cups.answers import KEEP, KEEP_AT_MOST, Answers, Asked, Decision, JobKey, Key
-from workers.cups.ledger import Ledger
+from workers.cups.dialogs.answers import KEEP, KEEP_AT_MOST, Answers, Asked, Decision, JobKey, Key
+from workers.cups.dialogs.ledger import Ledger
 
 JOB = JobKey(17, "urn:uuid:1")
 KEY = Key(JOB, "paper")

@@ -15,10 +15,10 @@ from broker import ALL_USERS, BIDIRECTIONAL, Data, Registration
 from broker.errors import ChannelAcquired
 from tests.cups.room import COST, JOB, PRINTER, UUID, Room, offered, over, result, until
 from tests.farm import PATIENCE, Farm
-from workers.cups import inquiry as inquiry_module
-from workers.cups import job_watch
-from workers.cups.answers import Answers, Asked
-from workers.cups.asking import key_of
+from workers.cups.dialogs import inquiry as inquiry_module
+from workers.cups.dialogs import job_watch
+from workers.cups.dialogs.answers import Answers, Asked
+from workers.cups.dialogs.asking import key_of
 from workers.cups.types import Choice, JobAnswer, JobQuestion, JobState, QuestionOver
 
 

@@ -19,12 +19,14 @@ from typing import Any, Self
 import pytest
 
 from tests.cups.account import CHECKOUT, account
-from workers.cups import backend, printing, run_file, slip
+from workers.cups import backend
 from workers.cups.file import Place
-from workers.cups.held_note import notes
-from workers.cups.inner import Reasons, Unfit, inner_uri, shown
-from workers.cups.launchers import Launcher
-from workers.cups.run_file import FOLDER, RunFile
+from workers.cups.installation.launchers import Launcher
+from workers.cups.printing import run as printing
+from workers.cups.printing import run_file, slip
+from workers.cups.printing.held_note import notes
+from workers.cups.printing.inner import Reasons, Unfit, inner_uri, shown
+from workers.cups.printing.run_file import FOLDER, RunFile
 
 PATIENCE = 20.0
 OPTIONS = "sides=one-sided job-uuid=urn:uuid:11 time-at-creation=5"
@@ -175,7 +177,7 @@ class Stage:
     def hurry(self) -> None:
         """The backend waits for a bridge a moment only."""
         said = self.program.read_text()
-        ahead = "import workers.cups.printing as p; p.COMES_BACK = p.COMES_BACK_TO_HOLD = 0.3\n"
+        ahead = "import workers.cups.printing.run as p; p.COMES_BACK = p.COMES_BACK_TO_HOLD = 0.3\n"
         self.program.write_text(said.replace("sys.exit(", ahead + "sys.exit("))
 
     def fake(self, script: str) -> Path:
@@ -850,7 +852,7 @@ def test_a_bridge_that_talks_nonsense_is_none(stage: Stage) -> None:
 
 
 def test_a_bridge_that_has_a_fault_each_time_is_given_up(stage: Stage) -> None:
-    ahead = "import workers.cups.printing as p; p.RECONNECT = 0.01\n"
+    ahead = "import workers.cups.printing.run as p; p.RECONNECT = 0.01\n"
     stage.program.write_text(stage.program.read_text().replace("sys.exit(", ahead + "sys.exit("))
     with stage.desk() as desk:
         run = stage.run(stage.document)
@@ -874,7 +876,7 @@ def test_a_spool_that_cannot_be_written_does_not_keep_it_from_printing(stage: St
 def test_a_backend_that_anybody_may_write_is_not_run_by_others(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.cups import inner
+    from workers.cups.printing import inner
 
     path = stage.fake("exit 0")
     path.chmod(0o777)
@@ -907,7 +909,7 @@ def test_a_backend_is_run_as_cupsd_would_run_it(open_stage: Stage, mode: int) ->
 def test_a_backend_for_root_only_says_what_to_do(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.cups import inner
+    from workers.cups.printing import inner
 
     path = stage.fake("exit 0")
     path.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IROTH)

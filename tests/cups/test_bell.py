@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.cups.bell import Bell, share
+from workers.cups.events.bell import Bell, share
 
 
 def ring(path: Path) -> None:

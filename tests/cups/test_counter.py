@@ -16,11 +16,11 @@ import pytest
 from broker import Offer
 from tests.cups.room import EMPTY, JOB, Room, offered, over, until
 from tests.farm import PATIENCE, Farm, MemoryBackend
-from workers.cups import counter as counter_module
-from workers.cups import held_note, run_file, slip
-from workers.cups import job_run as job_run_module
-from workers.cups.counter import Counter, Uncounted
+from workers.cups.dialogs import counter as counter_module
+from workers.cups.dialogs import job_run as job_run_module
+from workers.cups.dialogs.counter import Counter, Uncounted
 from workers.cups.file import Place
+from workers.cups.printing import held_note, run_file, slip
 from workers.cups.types import JobAnswer
 
 HELLO: dict[str, Any] = {

@@ -14,8 +14,8 @@ from tests.servers import RedisServer
 from tests.unit.test_proxy import until
 from workers.acl import Role, Wish, rules
 from workers.cups.claim import Claim, Claimed, identity
-from workers.cups.levels import Told
-from workers.cups.sending import Sending
+from workers.cups.events.levels import Told
+from workers.cups.events.sending import Sending
 from workers.cups.types import PrinterStatus
 
 SERVER = Name.parse(r"\\print01")

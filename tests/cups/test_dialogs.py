@@ -412,7 +412,7 @@ async def test_without_a_bridge_jobs_are_held_where_that_is_set_and_asked_about_
 def hurry(host: Host) -> None:
     """The backend waits for a bridge a moment only."""
     program = host.cups.server_bin / "backend/tympan"
-    ahead = "import workers.cups.printing as p; p.COMES_BACK = p.COMES_BACK_TO_HOLD = 0.3\n"
+    ahead = "import workers.cups.printing.run as p; p.COMES_BACK = p.COMES_BACK_TO_HOLD = 0.3\n"
     text = program.read_text()
     host.cups.place_text("backend", "tympan", text.replace("sys.exit(", ahead + "sys.exit("))
 

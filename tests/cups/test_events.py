@@ -21,11 +21,11 @@ from tests.cups.host import CupsHost
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from workers.bridge import Bridge
-from workers.cups import pump
 from workers.cups.bridge import CupsBridge
 from workers.cups.claim import Claimed
-from workers.cups.ipp import Attributes, Tag
-from workers.cups.journal import Journal
+from workers.cups.cupsd.ipp import Attributes, Tag
+from workers.cups.events import pump
+from workers.cups.events.journal import Journal
 from workers.cups.print_host import PrintHost, SpoolFault
 from workers.cups.settings import HostSettings
 from workers.cups.types import JobStatus, PrinterChanged, PrinterStatus, ServerStatus

@@ -18,12 +18,13 @@ import pytest
 from tests.cups.account import account, demoted, interpreter
 from tests.cups.test_answers import ASKED
 from workers.cli import main
-from workers.cups import held_note, install, placing, service, unit
-from workers.cups.answers import Answers, JobKey, Key
-from workers.cups.host import Host, NotInstalled
-from workers.cups.install import Installation
-from workers.cups.launchers import Launcher, Unlaunchable
-from workers.cups.placing import Folder, Ownership, Standing
+from workers.cups.dialogs.answers import Answers, JobKey, Key
+from workers.cups.installation import install, placing, service, unit
+from workers.cups.installation.host import Host, NotInstalled
+from workers.cups.installation.install import Installation
+from workers.cups.installation.launchers import Launcher, Unlaunchable
+from workers.cups.installation.placing import Folder, Ownership, Standing
+from workers.cups.printing import held_note
 from workers.cups.settings import HostSettings
 
 DONE, USAGE, FAILED = 0, 2, 3

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cups.messages import CAPTURED, event_message
-from workers.cups.event import Event
-from workers.cups.ipp import (
+from workers.cups.cupsd.event import Event
+from workers.cups.cupsd.ipp import (
     Fault,
     Group,
     Message,
@@ -24,7 +24,7 @@ from workers.cups.ipp import (
     encode,
     end_of,
 )
-from workers.cups.torn import Stream
+from workers.cups.events.torn import Stream
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 VALUES = st.one_of(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cups.account import CHECKOUT
+from workers.cups.events.journal import VERSION, Journal, JournalFault, JournalFull
+from workers.cups.events.keeping import Keeping
 from workers.cups.file import Place
-from workers.cups.journal import VERSION, Journal, JournalFault, JournalFull
-from workers.cups.keeping import Keeping
 
 
 def texts(journal: Journal) -> list[bytes]:
@@ -118,7 +118,7 @@ _WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from workers.cups.journal import Journal
+from workers.cups.events.journal import Journal
 journal = Journal(Path(sys.argv[2]))
 for number in range(10_000_000):
     journal.add("w", [str(number).encode()])

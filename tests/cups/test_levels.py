@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.cups.messages import CAPTURED, SECONDS, event_message
-from workers.cups.client import PrinterFacts
-from workers.cups.event import Event
-from workers.cups.ipp import Group, Tag
-from workers.cups.levels import Level, Levels, Owned, Told
-from workers.cups.names import NOBODY
-from workers.cups.state import severity, stem, telling, worst
-from workers.cups.torn import Stream
+from workers.cups.cupsd.client import PrinterFacts
+from workers.cups.cupsd.event import Event
+from workers.cups.cupsd.ipp import Group, Tag
+from workers.cups.cupsd.names import NOBODY
+from workers.cups.cupsd.state import severity, stem, telling, worst
+from workers.cups.events.levels import Level, Levels, Owned, Told
+from workers.cups.events.torn import Stream
 from workers.cups.types import JobStatus, PrinterChanged, PrinterStatus, ServerStatus
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)

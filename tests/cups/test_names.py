@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from broker import Name
 from broker.errors import InvalidName
 from broker.names import MAX_PRINTER, fold
-from workers.cups.names import NOBODY, name_of, owner_of, queue_of
+from workers.cups.cupsd.names import NOBODY, name_of, owner_of, queue_of
 
 SERVER = Name.parse(r"\\print01")
 

@@ -17,10 +17,10 @@ import pytest
 
 from tests.cups.account import CHECKOUT
 from tests.cups.messages import CAPTURED, event_message
+from workers.cups.events.journal import Journal
+from workers.cups.events.torn import Stream
 from workers.cups.file import Place
-from workers.cups.journal import Journal
 from workers.cups.notifier import END, NEWS, PIPE, RECIPIENT, Keeper
-from workers.cups.torn import Stream
 
 PATIENCE = 20.0
 _PIPE_SIZE = 1032

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from workers.cups.client import Forbidden, IppError, JobFacts, Misspoken, Refused
-from workers.cups.owners import TOGETHER, Owners
+from workers.cups.cupsd.client import Forbidden, IppError, JobFacts, Misspoken, Refused
+from workers.cups.events.owners import TOGETHER, Owners
 
 
 class Cups:

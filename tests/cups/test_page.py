@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from workers.cli.cups import cups
-from workers.cups.questions import FIELDS, Question, parse_questions
+from workers.cups.dialogs.questions import FIELDS, Question, parse_questions
 from workers.cups.settings import HostSettings, RedisSettings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/cups.md").read_text("utf-8")

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.cups.eveprinter import EvePrinter
 from tests.unit.test_proxy import until
-from workers.cups.client import (
+from workers.cups.cupsd.client import (
     Client,
     Forbidden,
     Misspoken,
@@ -22,9 +22,9 @@ from workers.cups.client import (
     Refused,
     Unreachable,
 )
-from workers.cups.ipp import Group, Tag, decode, encode
-from workers.cups.levels import Told
-from workers.cups.poller import Poller, address_of, seen_in, supplies_in
+from workers.cups.cupsd.ipp import Group, Tag, decode, encode
+from workers.cups.events.levels import Told
+from workers.cups.events.poller import Poller, address_of, seen_in, supplies_in
 from workers.cups.types import PrinterStatus, Supply
 
 

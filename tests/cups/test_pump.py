@@ -12,19 +12,25 @@ import pytest
 
 from broker.payload import Payload
 from tests.cups.messages import event_attributes, event_message, group_of
-from workers.cups import gaps, pump
-from workers.cups.bell import Bell
-from workers.cups.client import JobFacts, NotFound, PrinterFacts, SubscriptionFacts, Unreachable
-from workers.cups.event import Event
+from workers.cups.cupsd.client import (
+    JobFacts,
+    NotFound,
+    PrinterFacts,
+    SubscriptionFacts,
+    Unreachable,
+)
+from workers.cups.cupsd.event import Event
+from workers.cups.cupsd.ipp import Group, Tag
+from workers.cups.events import gaps, pump
+from workers.cups.events.bell import Bell
+from workers.cups.events.journal import Fact, Journal
+from workers.cups.events.keeping import Keeping
+from workers.cups.events.levels import Levels, Told
+from workers.cups.events.owners import Owners
+from workers.cups.events.pump import Pump
+from workers.cups.events.sequence import Position
 from workers.cups.file import Place
-from workers.cups.ipp import Group, Tag
-from workers.cups.journal import Fact, Journal
-from workers.cups.keeping import Keeping
-from workers.cups.levels import Levels, Told
 from workers.cups.notifier import END, RECIPIENT
-from workers.cups.owners import Owners
-from workers.cups.pump import Pump
-from workers.cups.sequence import Position
 from workers.cups.types import JobStatus, PrinterChanged, PrinterStatus, ServerStatus
 
 PATIENCE = 20.0

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from broker.errors import InvalidSettings
-from workers.cups.options import parse_options
-from workers.cups.questions import Job, Question, parse_questions
-from workers.cups.reasons import KNOWN, is_like
+from workers.cups.dialogs.options import parse_options
+from workers.cups.dialogs.questions import Job, Question, parse_questions
+from workers.cups.dialogs.reasons import KNOWN, is_like
 
 JOB = Job(
     7,

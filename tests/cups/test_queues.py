@@ -15,11 +15,11 @@ import pytest
 from tests.cups.account import account, interpreter
 from tests.cups.host import CupsHost
 from workers.cli import main
-from workers.cups import queues
+from workers.cups.events.journal import Journal
 from workers.cups.file import Place
-from workers.cups.host import Host
-from workers.cups.journal import Journal
-from workers.cups.queues import Queue, written
+from workers.cups.installation import queues
+from workers.cups.installation.host import Host
+from workers.cups.installation.queues import Queue, written
 
 DONE, FAILED = 0, 3
 Tympan = Callable[..., list[dict[str, Any]]]

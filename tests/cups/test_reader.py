@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.cups.answers import Answers, Asked, Decision, JobKey, Key
-from workers.cups.journal import Journal
-from workers.cups.reader import JournalSeen, Unreadable, read_journal, read_questions
+from workers.cups.dialogs.answers import Answers, Asked, Decision, JobKey, Key
+from workers.cups.events.journal import Journal
+from workers.cups.installation.reader import JournalSeen, Unreadable, read_journal, read_questions
 
 
 @pytest.fixture

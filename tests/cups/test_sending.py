@@ -16,10 +16,11 @@ from tests.farm import Farm
 from tests.proxy import Proxy
 from tests.servers import RedisServer
 from tests.unit.test_proxy import until
-from workers.cups import claim, sending
+from workers.cups import claim
 from workers.cups.claim import Claim, Claimed, identity
-from workers.cups.levels import Told
-from workers.cups.sending import Sending
+from workers.cups.events import sending
+from workers.cups.events.levels import Told
+from workers.cups.events.sending import Sending
 from workers.cups.types import JobStatus, PrinterStatus, ServerStatus
 
 SERVER = Name.parse(r"\\print01")

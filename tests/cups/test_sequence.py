@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cups.messages import event_message
-from workers.cups.event import Event
-from workers.cups.sequence import MOST_FILLED, Position, Verdict, holes
+from workers.cups.cupsd.event import Event
+from workers.cups.events.sequence import MOST_FILLED, Position, Verdict, holes
 
 
 def event(sequence: int, text: str = "", **given: Any) -> Event:

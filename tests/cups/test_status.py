@@ -15,9 +15,9 @@ from tests.cups.account import interpreter
 from tests.cups.host import CupsHost
 from tests.servers import RedisServer
 from workers.cli import main
+from workers.cups.events.journal import Journal
+from workers.cups.events.sequence import Position
 from workers.cups.file import Place
-from workers.cups.journal import Journal
-from workers.cups.sequence import Position
 
 FLOWS, STOPPED = 0, 1
 Status = Callable[..., dict[str, Any]]

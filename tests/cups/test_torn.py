@@ -6,9 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.cups.messages import CAPTURED, HEADER_OF_EVENT, event_message
-from workers.cups.event import Event
-from workers.cups.ipp import MOST, Tag
-from workers.cups.torn import Stream
+from workers.cups.cupsd.event import Event
+from workers.cups.cupsd.ipp import MOST, Tag
+from workers.cups.events.torn import Stream
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300)
 MESSAGES = st.builds(

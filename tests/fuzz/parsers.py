@@ -41,10 +41,10 @@ from tests.cups.messages import CAPTURED
 from workers.cli import COMMANDS, tympan
 from workers.cli.failures import USAGE, sentence, status_of
 from workers.cli.line import CommandLine
-from workers.cups.event import Event
-from workers.cups.ipp import Fault, decode
-from workers.cups.names import name_of
-from workers.cups.torn import Stream
+from workers.cups.cupsd.event import Event
+from workers.cups.cupsd.ipp import Fault, decode
+from workers.cups.cupsd.names import name_of
+from workers.cups.events.torn import Stream
 
 SERVER = cast("Server", SimpleNamespace(name="print01", keys=Keys("tympan", "print01")))
 """As much of a server as reading needs."""

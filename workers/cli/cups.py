@@ -18,14 +18,14 @@ from workers.cli.line import CommandLine, farm_options, verbatim
 from workers.cli.options import parse_server
 from workers.cli.output import Output, counted, printable
 from workers.cli.running import run
-from workers.cups.host import Host, NotInstalled
-from workers.cups.install import Choices, Installation
-from workers.cups.placing import Step
+from workers.cups.installation.host import Host, NotInstalled
+from workers.cups.installation.install import Choices, Installation
+from workers.cups.installation.placing import Step
 from workers.extras import needed
 
 with needed("cups", "tympan cups"):
     from workers.cli.cups_status import status
-    from workers.cups import queues, service
+    from workers.cups.installation import queues, service
 
 STYLES = {
     "placed": "green",

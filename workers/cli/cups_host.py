@@ -14,7 +14,7 @@ import click
 from broker.errors import InvalidSettings
 from workers.cups.file import DEFAULT as SETTINGS
 from workers.cups.file import SPOOL
-from workers.cups.host import SERVER_ROOT, Host, NotInstalled
+from workers.cups.installation.host import SERVER_ROOT, Host, NotInstalled
 from workers.cups.settings import HostSettings
 
 C = TypeVar("C", bound=Callable[..., Any])

@@ -15,9 +15,9 @@ from workers.cli.cups_host import host_from, host_options
 from workers.cli.failures import DONE
 from workers.cli.line import farm_options, verbatim
 from workers.cli.output import Output, age, clock, counted, span, wrapped
-from workers.cups.health import Finding, Health, Severity, examine
-from workers.cups.install import Installation
-from workers.cups.placing import Standing
+from workers.cups.installation.health import Finding, Health, Severity, examine
+from workers.cups.installation.install import Installation
+from workers.cups.installation.placing import Standing
 
 STOPPED = 1
 INDENT = 14

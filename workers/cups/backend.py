@@ -26,13 +26,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workers.cups import slip
 from workers.cups.file import DEFAULT, Place, SettingsFault
-from workers.cups.inner import SERVER_BIN, Inner, Unfit, channels, inner_uri, shown
-from workers.cups.inner import program as program_of
-from workers.cups.launchers import SCHEME
-from workers.cups.printing import FAILED, HOLD, STOP, Printing, tell
-from workers.cups.run_file import FOLDER, RunFile, name_of
+from workers.cups.installation.launchers import SCHEME
+from workers.cups.printing import slip
+from workers.cups.printing.inner import SERVER_BIN, Inner, Unfit, channels, inner_uri, shown
+from workers.cups.printing.inner import program as program_of
+from workers.cups.printing.run import FAILED, HOLD, STOP, Printing, tell
+from workers.cups.printing.run_file import FOLDER, RunFile, name_of
 
 _MARK = re.compile(r"(?:^|\s)(?:job-uuid|time-at-creation)=(\S+)")
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from workers.cups.events.journal import Journal
+    from workers.cups.events.torn import Stream
     from workers.cups.file import Place
-    from workers.cups.journal import Journal
-    from workers.cups.torn import Stream
 
 PIPE = 1_048_576
 """Bytes of the pipe; Linux gives 65,536, which are 140 events."""
@@ -124,7 +124,7 @@ class Keeper:
             self._write()
 
     def _write(self) -> None:
-        from workers.cups.journal import JournalFault
+        from workers.cups.events.journal import JournalFault
 
         try:
             self._open().add(self._run, list(self._waiting), self._counts)
@@ -147,7 +147,7 @@ class Keeper:
 
     def refuses(self, user_data: bytes) -> bool:
         """Whether the bridge made its subscription with other user data than this one has."""
-        from workers.cups.journal import JournalFault
+        from workers.cups.events.journal import JournalFault
 
         try:
             token = self._open().fact("token")
@@ -159,7 +159,7 @@ class Keeper:
 
     def _open(self) -> Journal:
         """The journal, opened anew where somebody put the file aside."""
-        from workers.cups.journal import Journal
+        from workers.cups.events.journal import Journal
 
         if self._journal is not None and not self._journal.is_current:
             self._close()
@@ -231,8 +231,8 @@ def main(settings: str, arguments: Sequence[str] | None = None, descriptor: int 
         signal.signal(name, lambda *_: reader.end())
     reader.start()
 
+    from workers.cups.events.torn import Stream
     from workers.cups.file import Place, SettingsFault
-    from workers.cups.torn import Stream
 
     recipient, user_data, *_ = [*(sys.argv[1:] if arguments is None else arguments), "", ""]
     if recipient != RECIPIENT:

@@ -17,21 +17,21 @@ import click
 
 from broker import Broker, Name
 from broker.errors import BrokerClosed, TympanError
-from workers.cups.answers import Answers
-from workers.cups.asking import Asking
-from workers.cups.bell import Bell
 from workers.cups.claim import Claim, Claimed, identity
-from workers.cups.client import Client
-from workers.cups.counter import Counter
-from workers.cups.event import Event
+from workers.cups.cupsd.client import Client
+from workers.cups.cupsd.event import Event
+from workers.cups.dialogs.answers import Answers
+from workers.cups.dialogs.asking import Asking
+from workers.cups.dialogs.counter import Counter
+from workers.cups.events.bell import Bell
+from workers.cups.events.journal import Fact, Journal, JournalFault
+from workers.cups.events.keeping import Keeping
+from workers.cups.events.levels import Levels, Told
+from workers.cups.events.owners import Owners
+from workers.cups.events.poller import Poller
+from workers.cups.events.pump import Pump
+from workers.cups.events.sending import Sending
 from workers.cups.file import Place
-from workers.cups.journal import Fact, Journal, JournalFault
-from workers.cups.keeping import Keeping
-from workers.cups.levels import Levels, Told
-from workers.cups.owners import Owners
-from workers.cups.poller import Poller
-from workers.cups.pump import Pump
-from workers.cups.sending import Sending
 from workers.cups.settings import HostSettings
 from workers.cups.types import ServerStatus
 

@@ -18,7 +18,7 @@ r"""The settings of a print host: ``/etc/tympan/cups.toml``.
     [redis.settings]                  # the broker's, by their names
     lease = 5
 
-    [[question]]                      # see workers.cups.questions
+    [[question]]                      # see workers.cups.dialogs.questions
 
 The file, and the one with the password, count only where nobody but root, or who runs this, may
 have written them.
@@ -39,8 +39,8 @@ from broker.names import parse_server
 from broker.settings import DEFAULT_URL
 from broker.settings import Settings as BrokerSettings
 from workers.cups import file
+from workers.cups.dialogs.questions import Question, parse_questions
 from workers.cups.file import MAX_EVENTS, SPOOL, Place
-from workers.cups.questions import Question, parse_questions
 
 CUPS = "/run/cups/cups.sock"
 USER = "root"

@@ -16,9 +16,9 @@ from tests.cups.farm.case import Cases
 from tests.cups.farm.dialogs import obeyed, put_job
 from tests.cups.farm.stage import PATIENCE, Listener, Stage, until
 from tests.cups.host import CupsHost
-from workers.cups.health import Health, examine
-from workers.cups.host import Host
-from workers.cups.install import Installation
+from workers.cups.installation.health import Health, examine
+from workers.cups.installation.host import Host
+from workers.cups.installation.install import Installation
 from workers.cups.types import JobAnswer, JobQuestion, JobStatus, ServerStatus
 
 deaths = Cases()

@@ -19,7 +19,7 @@ from tests.cups.farm.pace import EVENTS, QUEUE, rows
 from tests.cups.farm.stage import CHECKOUT, Stage, until
 from tests.cups.host import CupsHost
 from tests.cups.switch import Switch
-from workers.cups.journal import Journal
+from workers.cups.events.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

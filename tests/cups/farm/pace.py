@@ -17,7 +17,7 @@ from tests.cups.farm.case import Cases
 from tests.cups.farm.stage import PATIENCE, Heard, Stage
 from tests.cups.host import CupsHost
 from tests.cups.switch import Switch
-from workers.cups.event import Event
+from workers.cups.cupsd.event import Event
 from workers.cups.types import PrinterStatus
 
 paces = Cases()

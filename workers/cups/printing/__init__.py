@@ -1,0 +1,1 @@
+"""Printing: one run of the backend ``tympan``, and its line to the bridge."""
