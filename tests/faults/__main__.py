@@ -23,7 +23,10 @@ JOBS = 2
 
 
 async def play(cases: Sequence[Case], extent: Extent, seed: int, jobs: int) -> list[Trial]:
-    """Play them, so many at a time, and say so meanwhile; the trials in the order of the cases."""
+    """Play them, so many at a time, and say so meanwhile; the trials in the order of the cases.
+
+    Those that are to be alone come first.
+    """
     whole = asyncio.current_task()
     assert whole is not None
     # So that what a case started is ended, as it is by Ctrl-C.
@@ -40,9 +43,16 @@ async def play(cases: Sequence[Case], extent: Extent, seed: int, jobs: int) -> l
             print(*lines, sep="\n    ", file=sys.stderr, flush=True)
             return tried
 
+    numbered = list(enumerate(cases, 1))
+    trials = {number: await one(number, case) for number, case in numbered if case.is_alone}
     async with asyncio.TaskGroup() as group:
-        playing = [group.create_task(one(*numbered)) for numbered in enumerate(cases, 1)]
-    return [task.result() for task in playing]
+        playing = {
+            number: group.create_task(one(number, case))
+            for number, case in numbered
+            if not case.is_alone
+        }
+    trials |= {number: task.result() for number, task in playing.items()}
+    return [trials[number] for number, _ in numbered]
 
 
 def chosen(only: Sequence[str], extent: Extent) -> list[Case]:

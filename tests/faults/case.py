@@ -64,6 +64,8 @@ class Case:
     play: Play
     is_short: bool
     """Whether the test run plays it, too."""
+    is_alone: bool = False
+    """Whether no other case is played beside it: it measures what needs all processors."""
 
 
 CASES: dict[str, Case] = {}
@@ -80,12 +82,14 @@ def chance(what: str) -> random.Random:
     return random.Random(f"{_seeds[0]}:{what}")
 
 
-def case(name: str, promise: str, *, is_short: bool = False) -> Callable[[Play], Play]:
+def case(
+    name: str, promise: str, *, is_short: bool = False, is_alone: bool = False
+) -> Callable[[Play], Play]:
     """Make a function known as a case."""
 
     def known(play: Play) -> Play:
         assert name not in CASES, name
-        CASES[name] = Case(name, promise, play, is_short)
+        CASES[name] = Case(name, promise, play, is_short, is_alone)
         return play
 
     return known

@@ -201,3 +201,24 @@ def test_a_violation_ends_the_command_with_status_1(
     assert "a case, 1 of 1: two owners" in capsys.readouterr().out
     trials = some()[:1]
     assert command.main([]) == 0
+
+
+async def test_who_needs_all_processors_is_played_first_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cases = [Case(name, "it holds", never, is_short=True, is_alone=name in "bd") for name in "abcd"]
+    playing: set[str] = set()
+    beside: dict[str, set[str]] = {}
+
+    async def play(case: Case, _: Extent, __: int) -> Trial:
+        beside[case.name] = set(playing)
+        playing.add(case.name)
+        await asyncio.sleep(0)
+        playing.remove(case.name)
+        return Trial(case, Report(runs=1), 0.0)
+
+    monkeypatch.setattr(trial, "play", play)
+    trials = await command.play(cases, Extent.SHORT, SEED, jobs=2)
+    assert [each.case.name for each in trials] == list("abcd")
+    assert beside == {"b": set(), "d": set(), "a": set(), "c": {"a"}}
+    assert list(beside)[:2] == ["b", "d"]

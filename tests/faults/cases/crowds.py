@@ -155,6 +155,7 @@ class Idle:
 @case(
     "10,000 registrations, 10,000 channels, Redis killed or cut",
     "all stand again; a send on each channel finds its listener; no memory is lost",
+    is_alone=True,
 )
 async def idle(extent: Extent) -> Report:
     report, many = Report(), extent.of(400, IDLE, IDLE)
@@ -191,6 +192,7 @@ async def idle(extent: Extent) -> Report:
 @case(
     "1,000 listeners come back at once, Redis killed or emptied",
     "all come back at once, and hear",
+    is_alone=True,
 )
 async def come_back(extent: Extent) -> Report:
     """A thousand processes lose Redis at the same time, and have it again at the same time."""
