@@ -111,8 +111,8 @@ class Server:
         self.lapses = 0
         self._lost: str | None = None
         """The session before, while the present one has not begun: Redis refused it, or is away."""
-        self._refusals: set[tuple[str, str]] = set()
-        """What was told of work that Redis's ACL forbids."""
+        self._refused: set[str] = set()
+        """Work by the clock that Redis refuses; each was told once."""
         self.answered = 0.0
         """When Redis answered last, by the event loop's clock."""
         self.ahead = 0.0
@@ -138,6 +138,8 @@ class Server:
         """Number of the inbox's last entry that arrived."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._registering: set[asyncio.Task[Any]] = set()
+        self.renewing: set[Registration[Any]] = set()
+        """Registrations that stand nowhere until they are made again."""
         self._checking: asyncio.Task[Any] | None = None
         self._changing = asyncio.Lock()
         self._is_closing = False
@@ -159,8 +161,9 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.listening.close()
         await self._forget_inbox()
-        with contextlib.suppress(TympanError, LinkLost):
-            await self._bury()
+        with contextlib.suppress(TympanError, LinkLost, TimeoutError):
+            async with asyncio.timeout(self.settings.reply_timeout):  # others connect before, too
+                await self._bury()
 
     async def _bury(self) -> None:
         """Forget the own session; should it be a new epoch's, once more."""
@@ -273,10 +276,11 @@ class Server:
         """Of what comes around again, weather is waited out, and a lasting refusal told once."""
         try:
             yield
+            self._refused.discard(doing)
         except RedisRefused as error:
-            if (doing, str(error)) not in self._refusals:
-                self._refusals.add((doing, str(error)))
+            if doing not in self._refused:
                 log.warning("server %s: %s is not possible: %s", self.name, doing, error)
+            self._refused.add(doing)
         except PASSING:
             pass
 
@@ -629,7 +633,9 @@ class Server:
 
     def register_again(self, registration: Registration[Any]) -> None:
         """Try until it stands, or is refused for good."""
-        self._again(self._register_again(registration))
+        self.renewing.add(registration)
+        if self._again(self._register_again(registration)) is None:
+            registration.broker_closed()
 
     def join_again(self, replica: Replica[Any]) -> None:
         """Try until it has joined, or is refused for good."""
@@ -654,6 +660,7 @@ class Server:
             await self._until_it_stands(registration.renew)
         except TympanError as error:
             registration.ended(f"it could not be registered again: {error}", error)
+        self.renewing.discard(registration)
 
     async def _join_again(self, replica: Replica[Any]) -> None:
         try:

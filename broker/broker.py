@@ -76,12 +76,7 @@ def login_name() -> str:
 
 ENDED_AT_ONCE = 256
 """Calls that one process sends together while it leaves a server."""
-
-
-async def _quietly(work: Awaitable[object]) -> None:
-    """While closing: what is over already is as good, and the rest goes on."""
-    with contextlib.suppress(TympanError):
-        await work
+End = Callable[[], Awaitable[object]]
 
 
 class Broker:
@@ -187,54 +182,61 @@ class Broker:
     async def close(self) -> None:
         """End everything that is held here: channels, dialogs, registrations, sessions.
 
-        Servers are left side by side: a Redis that does not answer is waited for once, for twice
-        the reply timeout at most, and what is held there ends with its lease.
+        Servers are left side by side, many things at a time. A Redis that answers nothing for a
+        reply timeout is waited for no longer, and for the sessions' ends once more as long: what
+        is held there then ends with its lease.
         """
         if self._state != "open":
             return
         await self._sessions.close()
-        await asyncio.gather(*map(self._end_held, self._servers.values()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.reply_timeout) as bound:
+                servers = list(self._servers.values())
+                await asyncio.gather(*(self._end_held(server, bound) for server in servers))
         self._state = "closed"
         await asyncio.gather(*(server.close() for server in self._servers.values()))
         await self._topology.close()
 
     @staticmethod
-    async def _end_held(server: Server) -> None:
+    async def _end_held(server: Server, bound: asyncio.Timeout) -> None:
         """Best effort: what cannot be ended now is run down after the lease.
 
-        Given up when Redis answers nothing for a whole reply timeout, however much there is to end.
-        A registration that is closed lets go of its dialogs, so these are named before. A pool's
-        wait for another replica.
+        Each answer puts the bound off. A pool's dialogs wait for another replica.
         """
+        loop = asyncio.get_running_loop()
         dialogs = [one for one in server.dialogs.values() if not isinstance(one, PooledOffer)]
         registrations: list[Registration[Any]] = []
-        patience = server.settings.reply_timeout
+
+        async def end_one(end: End) -> None:
+            with contextlib.suppress(TympanError):  # what is over already is as good
+                await end()
+                if not bound.expired():
+                    bound.reschedule(loop.time() + server.settings.reply_timeout)
+
+        async def end(ends: Iterable[End]) -> None:
+            left = iter(ends)
+            while some := list(islice(left, ENDED_AT_ONCE)):
+                await asyncio.gather(*map(end_one, some))
+
         try:
-            async with asyncio.timeout(patience) as bound:
-
-                async def end(all_: Iterable[Awaitable[object]]) -> None:
-                    """Many at once. While Redis answers, there is time for the others, too."""
-                    left = iter(all_)
-                    while some := list(islice(left, ENDED_AT_ONCE)):
-                        await asyncio.gather(*map(_quietly, some))
-                        bound.reschedule(max(server.answered + patience, bound.when() or 0.0))
-
-                await server.stop_registering()
-                await end(replica.leave() for replica in list(server.replicas.values()))
-                if server.serves:
-                    await end([give_up_unknown(server)])
-                registrations += server.listening.registrations.values()
-                await end(registration.unregister() for registration in registrations)
-                await end([server.listening.settle_doubts()])
-                opened = [*server.channels, *server.doubtful]
-                await end(end_channel(server, one, "abandon", server.session) for one in opened)
-                await end(offer.abandon() for offer in dialogs)
-        except TimeoutError:
-            return
+            await server.stop_registering()
+            await end(replica.leave for replica in list(server.replicas.values()))
+            if server.serves:
+                await end([partial(give_up_unknown, server)])
+            registrations += server.listening.registrations.values()
+            await end(registration.unregister for registration in registrations)
+            await end([server.listening.settle_doubts])
+            opened = [*server.channels, *server.doubtful]
+            await end(
+                partial(end_channel, server, channel, "abandon", server.session)
+                for channel in opened
+            )
+            await end(offer.abandon for offer in dialogs)
         finally:
             for replica in list(server.replicas.values()):
                 replica.broker_closed()
-            for registration in [*registrations, *server.listening.registrations.values()]:
+            registrations += [*server.listening.registrations.values(), *server.renewing]
+            for registration in registrations:
                 registration.broker_closed()
             for channel in list(server.channels.values()):
                 channel.broker_closed()

@@ -17,6 +17,8 @@ SLOTS = 16_384
 _BUS_OFFSET = 10_000
 _FIRST_EPHEMERAL = 32_768
 _MIGRATION_TIMEOUT_MS = 30_000
+_FORGOTTEN_WITHIN = 30.0
+"""Seconds that nodes take at most to have heard all that was said before a slot was dropped."""
 
 
 class Seen(NamedTuple):
@@ -233,8 +235,9 @@ class RedisCluster:
         # The owner first: the others would hear from it again that the slots are its own. What it
         # had said before may still arrive; each node has read it once it was asked twice.
         nodes = sorted(self.awake, key=lambda node: slots.isdisjoint(node.slots))
-        quiet = 0
+        quiet, due = 0, time.monotonic() + _FORGOTTEN_WITHIN
         while quiet < 2:
+            assert time.monotonic() < due, f"slots {sorted(slots)} do not stay dropped"
             quiet += 1
             for node in nodes:
                 known = frozenset[int]().union(*(seen.slots for seen in node.view().values()))

@@ -526,6 +526,22 @@ def test_programs_that_others_may_change_are_told(root: Path, tmp_path: Path) ->
     assert made.writable_by_others() != folder
 
 
+def test_a_folder_of_the_programs_that_others_may_change_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "workers" / "cups" / "printing"
+    inner.mkdir(parents=True)
+    inner.chmod(0o777)
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\n")
+    made = Installation(Host.read(root=root), None, python)
+    ours = Launcher("notifier", Path("/etc/tympan/cups.toml"), python, tmp_path)
+    monkeypatch.setattr(Installation, "launcher", lambda *_: ours)
+    assert made.writable_by_others() == inner
+    inner.chmod(0o755)
+    assert made.writable_by_others() != inner
+
+
 def test_what_others_may_change_is_not_run_as_root(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

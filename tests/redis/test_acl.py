@@ -761,7 +761,8 @@ async def test_a_stream_that_may_not_be_read_is_told_once(
         registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
 
         async def has_looked_twice() -> bool:
-            return any(one["count"] > 1 for one in confined.cli("ACL", "LOG"))
+            refused: int = sum(one["count"] for one in confined.cli("ACL", "LOG"))
+            return refused > 20  # of few readers
 
         await until(has_looked_twice)
         channel = await source.open_channel(PRINTER, TYPE, user="desk", style=BIDIRECTIONAL)
@@ -771,7 +772,7 @@ async def test_a_stream_that_may_not_be_read_is_told_once(
         assert isinstance(offer, Offer)
     said = [record.getMessage() for record in caplog.records]
     told = [line for line in said if "cannot be read" in line]
-    assert len(told) == len(set(told)) > 0
+    assert 0 < len(told) == len(set(told)) < 10
     assert all("xrange" in line.lower() for line in told)
 
 

@@ -7,11 +7,21 @@ its registrations would count as listeners, for that long.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from broker import BIDIRECTIONAL, Broker
+import pytest
+
+from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Broker
+from broker.errors import RegistrationEnded, TympanError
 from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm
-from tests.redis.scenes import bells_of
+from tests.proxy import Proxy
+from tests.redis.scenes import QUIET, BehindProxy, bells_of
 from tests.servers import RedisServer
+from workers.embedded import HOST
+
+IMPATIENT: dict[str, Any] = QUIET | {
+    "reply_timeout": 1.0, "connect_timeout": 1.0, "operation_timeout": 1.0,
+}  # fmt: skip
 
 
 async def test_dialogs_end_also_where_one_of_them_was_over_before(real_farm: Farm) -> None:
@@ -77,16 +87,61 @@ async def test_an_idle_session_ends_also_in_an_epoch_that_it_did_not_know(real_f
     assert await real_farm.client.zcard(server.keys.leases) == 1, "one session is left"
 
 
-async def test_a_redis_that_froze_is_waited_for_once_whatever_the_number_of_servers() -> None:
+async def of_a_farm(redis: RedisServer) -> Broker:
+    """A process that listens on so many servers that nobody could wait for each."""
+    leaving = Broker.connect(redis.url, user="alice", **IMPATIENT)
+    await leaving.start()
+    for number in range(2 * round(PATIENCE)):
+        await leaving.register(rf"\\print{number}\laser", TYPE)
+    return leaving
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["unheard-of", "known"])
+async def test_a_redis_that_froze_is_waited_for_once_whatever_the_number_of_servers(
+    is_known: bool,
+) -> None:
     """Not once for each: whoever stops a process of a whole farm does not wait for minutes."""
     with RedisServer() as redis:
-        leaving = Broker.connect(redis.url, user="alice", reply_timeout=1.0)
-        async with leaving:
-            for number in range(2 * round(PATIENCE)):
-                await leaving.server(rf"\\print{number}")
-            redis.pause()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await leaving.close()
-            finally:
-                redis.resume()
+        leaving = await of_a_farm(redis)
+        redis.pause()
+        try:
+            if is_known:  # nothing is connected any more
+                with pytest.raises(TympanError):
+                    await leaving.open_channel(PRINTER, TYPE)
+            async with asyncio.timeout(PATIENCE):
+                await leaving.close()
+        finally:
+            redis.resume()
+
+
+async def test_all_is_ended_however_long_it_takes_while_redis_answers(
+    redis_server: RedisServer,
+) -> None:
+    """A line so slow that there is no time for two answers in one reply timeout."""
+    async with (
+        Proxy(HOST, redis_server.port) as proxy,
+        Farm(BehindProxy(redis_server, proxy)) as farm,
+    ):
+        leaving = await farm.broker("alice", **QUIET, reply_timeout=1.5)
+        for style in (BIDIRECTIONAL, UNIDIRECTIONAL):
+            await leaving.register(PRINTER, TYPE, style=style)
+            await leaving.open_channel(PRINTER, TYPE, style=style)
+        keys = (await leaving.server(PRINTER)).keys
+        proxy.delay(0.5)
+        await leaving.close()
+        assert not await farm.client.exists(keys.leases, keys.registrations, keys.channels)
+
+
+async def test_who_waits_at_a_registration_that_is_being_renewed_is_told() -> None:
+    with RedisServer() as redis:
+        broker = Broker.connect(redis.url, user="alice", **IMPATIENT)
+        await broker.start()
+        registration = await broker.register(PRINTER, TYPE)
+        waiting = asyncio.create_task(registration.fetch())
+        redis.kill()
+        with pytest.raises(TympanError):
+            await (await broker.server(PRINTER)).lose()
+        await broker.close()
+        with pytest.raises(RegistrationEnded):
+            async with asyncio.timeout(PATIENCE):
+                await waiting
