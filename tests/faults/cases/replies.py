@@ -231,9 +231,10 @@ async def close(farm: Farm, onlooker: Broker) -> Deed:
     leases, session = server.keys.leases, server.session
 
     async def check() -> None:
-        await farm.client.hset(server.keys.meta, "grace", 0)  # the onlooker's lease is long
+        await onlooker.server(PRINTER)
 
         async def is_gone() -> bool:
+            await farm.client.hset(server.keys.meta, "grace", 0)  # the onlooker's lease is long
             await onlooker.run_down(PRINTER)
             return await farm.client.zscore(leases, session) is None
 
