@@ -123,7 +123,11 @@ def fault(error: Exception, where: str, keys: Iterable[object] = ()) -> RedisErr
     text = str(error)
     match _code(error):
         case "NOPERM":
-            return RedisRefused(f"the ACL of {where} {FORBIDS}: {text}{_of_acl(keys)}")
+            forbidden = RedisRefused(
+                f"the ACL of {where} forbids this to our user: {text}{_of_acl(keys)}"
+            )
+            forbidden.is_forbidden = True
+            return forbidden
         case "WRONGPASS" | "NOAUTH":
             return RedisRefused(f"{where} refuses our credentials: {text}")
         case "OOM":
@@ -142,7 +146,6 @@ def fault(error: Exception, where: str, keys: Iterable[object] = ()) -> RedisErr
     return RedisError(f"{where} answered: {text}")
 
 
-FORBIDS = "forbids this to our user"
 _CODES = re.compile(
     r"(?:^|-)(NOPERM|WRONGPASS|NOAUTH|OOM|READONLY|MISCONF|NOREPLICAS|WRONGTYPE|LOADING|BUSY"
     r"|TRYAGAIN|MASTERDOWN|CLUSTERDOWN)\b"
@@ -182,11 +185,6 @@ def is_between_nodes(error: Exception) -> bool:
 def is_read_only(error: Exception) -> bool:
     """Whether it was a replica that answered."""
     return _code(error) == "READONLY"
-
-
-def is_forbidden(error: RedisRefused) -> bool:
-    """Whether the ACL forbids what was asked; otherwise it was the connection that was refused."""
-    return FORBIDS in str(error)
 
 
 def _of_acl(keys: Iterable[object]) -> str:

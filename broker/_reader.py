@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from broker._bodies import Command, read_body
-from broker._connect import is_forbidden
 from broker._entries import Entry, EntryId, read_bell, read_range
 from broker.errors import RedisError, RedisRefused
 
@@ -120,7 +119,7 @@ class Reader(ABC):
                 await self.read()
                 self._is_refused = False
             except RedisRefused as error:
-                if not self._is_refused and is_forbidden(error):
+                if not self._is_refused and error.is_forbidden:
                     log.warning("%s cannot be read, and is tried again: %s", self.key, error)
                 self._is_refused = True
                 return

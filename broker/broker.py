@@ -79,6 +79,14 @@ ENDED_AT_ONCE = 256
 End = Callable[[], Awaitable[object]]
 
 
+async def _leave(registration: Registration[Any]) -> None:
+    """End a registration of a broker that closes, with what was offered to it."""
+    try:
+        await registration.unregister()
+    finally:
+        registration.broker_closed()
+
+
 class Broker:
     r"""A client of the farm, for one Redis.
 
@@ -205,7 +213,6 @@ class Broker:
         """
         loop = asyncio.get_running_loop()
         dialogs = [one for one in server.dialogs.values() if not isinstance(one, PooledOffer)]
-        registrations: list[Registration[Any]] = []
 
         async def end_one(end: End) -> None:
             with contextlib.suppress(TympanError):  # what is over already is as good
@@ -223,20 +230,22 @@ class Broker:
             await end(replica.leave for replica in list(server.replicas.values()))
             if server.serves:
                 await end([partial(give_up_unknown, server)])
-            registrations += server.listening.registrations.values()
-            await end(registration.unregister for registration in registrations)
+            registrations = list(server.listening.registrations.values())
+            await end(partial(_leave, registration) for registration in registrations)
             await end([server.listening.settle_doubts])
             opened = [*server.channels, *server.doubtful]
+            for channel in list(server.channels.values()):
+                channel.broker_closed()  # before Redis tells it what this process does itself
             await end(
-                partial(end_channel, server, channel, "abandon", server.session)
-                for channel in opened
+                partial(end_channel, server, id_, "abandon", server.session) for id_ in opened
             )
+            for offer in dialogs:
+                offer.broker_closed()
             await end(offer.abandon for offer in dialogs)
         finally:
             for replica in list(server.replicas.values()):
                 replica.broker_closed()
-            registrations += [*server.listening.registrations.values(), *server.renewing]
-            for registration in registrations:
+            for registration in [*server.listening.registrations.values(), *server.renewing]:
                 registration.broker_closed()
             for channel in list(server.channels.values()):
                 channel.broker_closed()

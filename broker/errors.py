@@ -429,6 +429,8 @@ class RedisRefused(RedisError):
     """Redis refuses the credentials, or its ACL a command or key."""
 
     result = results.ACCESS_DENIED
+    is_forbidden: bool = False
+    """Whether it was its ACL: the connection stands, and other calls may be allowed."""
 
 
 class CertificateRefused(RedisRefused):

@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from redis.asyncio.client import PubSub
+
 from broker import BIDIRECTIONAL, UNIDIRECTIONAL, Style, _calls
 from broker._calls import NO_BODY, Handle, Route, Stowed
 from broker._keys import Keys, channel_audiences, subject
@@ -23,7 +25,7 @@ from broker._server import Server
 from broker.conversation import UserFilter
 from broker.names import Name
 from tests.dump import Dump, dump
-from tests.farm import SERVER, TYPE, Farm
+from tests.farm import PATIENCE, SERVER, TYPE, Farm
 
 QUIET: dict[str, Any] = {"lease": 60.0, "resync": 60.0}
 KEEP = 60_000
@@ -533,11 +535,22 @@ _COMPARE: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
 
 
 @asynccontextmanager
+async def subscribed(bench: Bench, *channels: str) -> AsyncIterator[PubSub]:
+    """From the moment at which Redis has confirmed it, for which redis-py does not wait."""
+    async with bench.farm.client.pubsub() as subscription:
+        await subscription.subscribe(*channels)
+        for _ in channels:
+            confirmed = await subscription.get_message(timeout=PATIENCE)
+            assert confirmed is not None
+            assert confirmed["type"] == "subscribe"
+        yield subscription
+
+
+@asynccontextmanager
 async def bells(bench: Bench, *channels: str) -> AsyncIterator[list[tuple[str, str]]]:
     """Afterwards all that rang there, in order: where, and what."""
     heard: list[tuple[str, str]] = []
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(*channels, bench.keys.meta)
+    async with subscribed(bench, *channels, bench.keys.meta) as subscription:
         yield heard
         await bench.farm.client.publish(bench.keys.meta, "")
         while True:

@@ -16,7 +16,7 @@ from broker._calls import together
 from broker._entries import Entry, EntryId, read_bell
 from broker._keys import inbox_field
 from broker._scripts import Call
-from tests.scripts.bench import ADMINISTRATORS, BOARD, EVERYBODYS, MINE, Bench, body
+from tests.scripts.bench import ADMINISTRATORS, BOARD, EVERYBODYS, MINE, Bench, body, subscribed
 
 # Sessions --------------------------------------------------------------------------------------
 
@@ -348,8 +348,9 @@ async def test_take_makes_room_on_a_full_redis(bench: Bench) -> None:
 async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> None:
     await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=9)))
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        await bells.subscribe(bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]))
+    async with subscribed(
+        bench, bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0])
+    ) as bells:
         rest = 0
         for op, size in ((1, 0), (2, 100), (3, 4096), (4, 4097)):
             data = "x" * max(0, size - rest)
@@ -371,8 +372,9 @@ async def test_a_bell_carries_what_was_added_up_to_4096_bytes(bench: Bench) -> N
 async def test_what_travels_together_rings_together_up_to_16384_bytes(bench: Bench) -> None:
     await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=99)))
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        await bells.subscribe(bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]))
+    async with subscribed(
+        bench, bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0])
+    ) as bells:
         bodies = [b"%02d" % n + b"x" * 998 for n in range(40)]
         await bench.done((bench.source, bench.uni_send(40, together(bodies))))
         rung: list[list[tuple[EntryId, Entry | None]]] = []
@@ -393,10 +395,9 @@ async def test_what_nobody_has_room_for_rings_nowhere(bench: Bench) -> None:
     await bench.done((bench.source, bench.open(style=UNIDIRECTIONAL)))
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL, buffer=1)))
     await bench.done((bench.source, bench.uni_send()))
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        await bells.subscribe(
-            bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]), bench.keys.meta
-        )
+    async with subscribed(
+        bench, bench.keys.stream(bench.plan(UNIDIRECTIONAL).audiences[0]), bench.keys.meta
+    ) as bells:
         assert (await bench.ask(bench.source, bench.uni_send(2)))[0] == "FAILURE"
         await bench.farm.client.publish(bench.keys.meta, "the next that rings")
         while (message := await bells.get_message(timeout=5)) is None:
@@ -414,9 +415,8 @@ async def test_a_bell_that_may_not_ring_undoes_nothing(bench: Bench) -> None:
 
 async def test_a_withdrawal_rings_on_every_board(bench: Bench) -> None:
     await bench.offered()
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        boards = bench.route().streams
-        await bells.subscribe(*boards)
+    boards = bench.route().streams
+    async with subscribed(bench, *boards) as bells:
         await bench.done((bench.listener, bench.respond()))
         heard: dict[str, Any] = {}
         while len(heard) < len(boards):
@@ -434,9 +434,8 @@ async def test_a_withdrawal_rings_on_every_board(bench: Bench) -> None:
 async def test_a_question_rings_only_where_somebody_listens(bench: Bench) -> None:
     """Whoever comes later reads the board; a bell for nobody would wake nobody."""
     await bench.done((bench.listener, bench.register()), (bench.source, bench.open()))
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        boards = bench.route().streams
-        await bells.subscribe(*boards)
+    boards = bench.route().streams
+    async with subscribed(bench, *boards) as bells:
         await bench.done((bench.source, bench.offer()), (bench.listener, bench.respond()))
         events: dict[str, list[str]] = {board: [] for board in boards}
         while sum(map(len, events.values())) < 3:

@@ -21,6 +21,7 @@ from tests.scripts.bench import (
     Bench,
     body,
     off_the_boards,
+    subscribed,
 )
 
 CLOSED = {"event": "closed", "channel": "c", "by": "server", "at": "now"}
@@ -121,8 +122,7 @@ async def test_server_close_lets_the_questions_body_go(bench: Bench) -> None:
 
 async def test_server_close_rings_the_boards(bench: Bench) -> None:
     await bench.offered()
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        await bells.subscribe(bench.keys.stream(bench.plan().audiences[0]))
+    async with subscribed(bench, bench.keys.stream(bench.plan().audiences[0])) as bells:
         await bench.done((bench.other, bench.server_close()))
         message = None
         while message is None:
@@ -176,8 +176,7 @@ async def test_another_part_and_another_deletion_are_told(bench: Bench) -> None:
 async def test_delete_printer_rings_and_names_the_printer(bench: Bench) -> None:
     await bench.done((bench.listener, bench.register(style=UNIDIRECTIONAL)))
     audiences = bench.plan(UNIDIRECTIONAL).audiences
-    async with bench.farm.client.pubsub(ignore_subscribe_messages=True) as bells:
-        await bells.subscribe(bench.keys.stream(audiences[0]))
+    async with subscribed(bench, bench.keys.stream(audiences[0])) as bells:
         call = _calls.delete_printer(bench.keys, "d", 0, "laser-3", audiences)
         await bench.done((bench.other, call))
         message = None
