@@ -11,6 +11,7 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from broker._batches import batches
 from broker._keys import POOL, inbox_field
 from broker.conversation import BIDIRECTIONAL
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from broker.offer import Offer
     from broker.registration import Registration
 
-AT_ONCE = 256
 TURNS = 12
 """Looks after which each room was looked for: a process may follow very many."""
 
@@ -46,13 +46,13 @@ async def _last_told(server: Server, session: str) -> int | None:
 
 async def _find_channels(server: Server) -> None:
     held: list[Channel | Offer[Any]] = [*server.channels.values(), *server.dialogs.values()]
-    ends = iter(held)
-    while some := list(islice(ends, AT_ONCE)):
+    for some in batches(held):
         keys = {server.keys.channel(end.id) for end in some}
+        doubtful = some
         if await server.command("EXISTS", *keys) == len(keys):
             over = await _over(server, {end.other_session for end in some})
-            some = [end for end in some if end.other_session in over]
-        await asyncio.gather(*(end.confirm() for end in some))
+            doubtful = [end for end in some if end.other_session in over]
+        await asyncio.gather(*(end.confirm() for end in doubtful))
 
 
 async def _over(server: Server, sessions: set[str]) -> set[str]:
@@ -65,8 +65,7 @@ async def _over(server: Server, sessions: set[str]) -> set[str]:
 
 
 async def _find_questions(server: Server) -> None:
-    asking = iter([channel for channel in server.channels.values() if channel.is_asking])
-    while some := list(islice(asking, AT_ONCE)):
+    for some in batches([channel for channel in server.channels.values() if channel.is_asking]):
         await asyncio.gather(*(channel.offer_again() for channel in some))
 
 
@@ -78,8 +77,7 @@ async def _find_registrations(server: Server, turn: int) -> None:
             rooms.setdefault(server.keys.room(audience), []).append(registration)
     missing: set[str] = set()
     for room, here in islice(rooms.items(), turn, None, TURNS):
-        standing = iter([(each.id, each.plan.group(each.id)) for each in here])
-        while some := list(islice(standing, AT_ONCE)):
+        for some in batches([(each.id, each.plan.group(each.id)) for each in here]):
             found = await server.command("ZMSCORE", room, *(group for _, group in some))
             missing |= {id_ for (id_, _), score in zip(some, found, strict=True) if score is None}
     for id_ in missing:

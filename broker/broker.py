@@ -8,12 +8,12 @@ import getpass
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from uuid import UUID
 
 from broker import _calls, inventory
+from broker._batches import batches
 from broker._directory import Directory
 from broker._dispatch import Dispatcher
 from broker._keys import directory, grant_field
@@ -74,8 +74,6 @@ def login_name() -> str:
         return f"uid-{os.getuid()}"
 
 
-ENDED_AT_ONCE = 256
-"""Calls that one process sends together while it leaves a server."""
 End = Callable[[], Awaitable[object]]
 
 
@@ -221,8 +219,7 @@ class Broker:
                     bound.reschedule(loop.time() + server.settings.reply_timeout)
 
         async def end(ends: Iterable[End]) -> None:
-            left = iter(ends)
-            while some := list(islice(left, ENDED_AT_ONCE)):
+            for some in batches(ends):
                 await asyncio.gather(*map(end_one, some))
 
         try:

@@ -8,6 +8,8 @@ from typing import Any
 
 import redis.asyncio
 
+from tests.farm import SCANNED
+
 Dump = dict[str, Any]
 _READ: dict[str, Callable[[Any, bytes], object]] = {
     "hash": lambda asked, key: asked.hgetall(key),
@@ -23,7 +25,7 @@ _READ: dict[str, Callable[[Any, bytes], object]] = {
 
 async def dump(client: redis.asyncio.Redis, pattern: str = "*") -> Dump:
     """All keys of this pattern with what they hold, consumer groups and their entries included."""
-    keys = [key async for key in client.scan_iter(pattern, count=1000)]
+    keys = [key async for key in client.scan_iter(pattern, count=SCANNED)]
     if not keys:
         return {}
     async with client.pipeline(transaction=False) as asked:

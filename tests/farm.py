@@ -160,6 +160,11 @@ class Farm:
         found = self.client.scan_iter(f"{self.namespace}:*", count=SCANNED)
         return sorted([key.decode() async for key in found])
 
+    async def clear(self) -> None:
+        """Take all of it away, whoever owns it."""
+        if keys := await self.keys():
+            await self.client.unlink(*keys)
+
     async def close(self) -> None:
         """Close all brokers, and check that nothing is left behind."""
         for broker in self.brokers:
@@ -168,8 +173,7 @@ class Farm:
         if left:
             await self._sweep()
             left = await self._left()
-        if keys := await self.keys():  # whoever looks through this Redis next has less to look at
-            await self.client.unlink(*keys)
+        await self.clear()  # whoever looks through this Redis next has less to look at
         await self.client.aclose()
         assert not left, f"keys without an owner and without a time to live: {left}"
 

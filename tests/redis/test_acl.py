@@ -721,6 +721,16 @@ async def test_who_waits_for_replicas_may(confined: RedisServer) -> None:
             assert (await channel.send(b"page")).succeeded
 
 
+async def refused_again_and_again(server: RedisServer) -> None:
+    """Whatever it was, of few who look: each has looked twice at the least."""
+
+    async def is_refused() -> bool:
+        refused: int = sum(one["count"] for one in server.cli("ACL", "LOG"))
+        return refused > 20
+
+    await until(is_refused)
+
+
 async def test_what_an_earlier_acl_forbids_to_the_clock_is_told_once(
     confined: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -738,10 +748,7 @@ async def test_what_an_earlier_acl_forbids_to_the_clock_is_told_once(
         await offer.respond(b"yes")
         await channel.response(PATIENCE)
 
-        async def has_looked_twice() -> bool:
-            return any(one["count"] > 1 for one in confined.cli("ACL", "LOG"))
-
-        await until(has_looked_twice)
+        await refused_again_and_again(confined)
     said = [record.getMessage() for record in caplog.records]
     (told,) = [line for line in said if "is not possible" in line]
     assert told.startswith("server print01: looking at what is held is not possible")
@@ -760,11 +767,7 @@ async def test_a_stream_that_may_not_be_read_is_told_once(
     ):
         registration = await listener.register(PRINTER, TYPE, style=BIDIRECTIONAL)
 
-        async def has_looked_twice() -> bool:
-            refused: int = sum(one["count"] for one in confined.cli("ACL", "LOG"))
-            return refused > 20  # of few readers
-
-        await until(has_looked_twice)
+        await refused_again_and_again(confined)
         channel = await source.open_channel(PRINTER, TYPE, user="desk", style=BIDIRECTIONAL)
         await channel.send(LARGE)
         confined.cli(*user, "+xrange")

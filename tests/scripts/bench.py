@@ -74,11 +74,6 @@ class Bench:
         brokers = [await farm.broker(user, **QUIET) for user in ("spooler", ALICE, BOB)]
         return cls(farm, *[await broker.server(SERVER) for broker in brokers])
 
-    async def clear(self) -> None:
-        """Nothing here has an owner that would end it."""
-        for key in await self.farm.keys():
-            await self.farm.client.delete(key)
-
     @property
     def keys(self) -> Keys:
         return self.source.keys

@@ -37,7 +37,7 @@ async def test_the_longest_lease_is_everybodys_grace(bench: Bench) -> None:
 
 async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
     meta: Any = await bench.farm.client.hgetall(bench.keys.meta)
-    await bench.clear()
+    await bench.farm.clear()
     changes = await bench.does(bench.source, _calls.hello(bench.keys, "new", 1000, "PUBLISH"))
     epoch = changes["meta"].pop("epoch")
     assert int(epoch) >= int(bench.source.epoch), "it begins now"
@@ -54,7 +54,7 @@ async def test_hello_makes_the_servers_own_keys(bench: Bench) -> None:
 
 @pytest.mark.parametrize("bell", ["PUBLISH", "SPUBLISH"])
 async def test_the_first_hello_says_how_bells_ring(bench: Bench, bell: str) -> None:
-    await bench.clear()
+    await bench.farm.clear()
     for mine in (bell, "PUBLISH", "SPUBLISH"):
         answer = await bench.ask(bench.source, _calls.hello(bench.keys, "new", 1000, mine))
         assert answer[2] == bell
