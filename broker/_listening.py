@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -499,11 +500,22 @@ class Listening:
                 registration.arrived(place, accepted)
 
     async def _trim(self, reader: StreamReader) -> None:
-        """Drop what every group of the stream has received; bodies go a while later."""
-        if self._trimmed.get(reader.key) == reader.position:
+        """Drop what every group of the stream has received; bodies go a while later.
+
+        The facts of all groups are long where many listen, and each process would ask for them.
+        One process drops for all, so each asks as often as its share of the groups is large: in
+        one round about one of them does.
+        """
+        command, position = self._server.command, reader.position
+        if self._trimmed.get(reader.key) == position:
             return
-        command, lease = self._server.command, self._server.settings.lease
         try:
+            first, count = _first_entry(await command("XINFO", "STREAM", reader.key))
+            if first is None or first > position:
+                await self._let_bodies_go(reader, position)
+                return
+            if random.random() * count >= len(self._places.get(reader.key, ())):
+                return
             groups = await command("XINFO", "GROUPS", reader.key)
         except RedisUnreachable:
             raise
@@ -513,10 +525,21 @@ class Listening:
         received = min((_last_delivered(group) for group in groups), default=EntryId(0, 0))
         if received.number > 0:
             await command("XTRIM", reader.key, "MINID", str(received.next))
-            for reference in reader.references_upto(received):
-                await command("PEXPIRE", reference, round(BODY_AFTER_TRIM * lease * 1000))
-        if received >= reader.position:
-            self._trimmed[reader.key] = reader.position
+            await self._let_bodies_go(reader, min(received, position))
+
+    async def _let_bodies_go(self, reader: StreamReader, received: EntryId) -> None:
+        """Entries up to this one are gone: so are the bodies that they named, in a while."""
+        life = round(BODY_AFTER_TRIM * self._server.settings.lease * 1000)
+        for reference in reader.references_upto(received):
+            await self._server.command("PEXPIRE", reference, life)
+        self._trimmed[reader.key] = received
+
+
+def _first_entry(stream: list[Any]) -> tuple[EntryId | None, int]:
+    """Of an XINFO STREAM: its first entry, and how many groups there are."""
+    facts = dict(zip(stream[::2], stream[1::2], strict=True))
+    first = facts[b"first-entry"]
+    return EntryId.parse(first[0]) if first else None, int(facts[b"groups"])
 
 
 def _last_delivered(group: list[Any]) -> EntryId:

@@ -34,8 +34,8 @@ _SPECIAL = re.compile(r"([*?\[\]\\])")
 
 READING = frozenset({
     "EXISTS", "GETRANGE", "HGET", "HGETALL", "HLEN", "HMGET", "HSCAN", "SCARD", "SISMEMBER",
-    "SMEMBERS", "SSCAN", "STRLEN", "XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE",
-    "XREVRANGE", "ZCARD", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
+    "SMEMBERS", "SSCAN", "STRLEN", "XINFO|CONSUMERS", "XINFO|GROUPS", "XINFO|STREAM", "XLEN",
+    "XPENDING", "XRANGE", "XREVRANGE", "ZCARD", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
 })  # fmt: skip
 """Commands that change nothing; all others are taken to write what they are given."""
 
@@ -153,8 +153,8 @@ DUTIES: Mapping[Role, tuple[Duty, ...]] = {
             (*RUNS[Task.LISTENER], "source_close"),
             (
                 *(*BODIES, "HGET registrations", "XREVRANGE inbox", "PEXPIRE body"),
-                *("XRANGE stream", "XINFO|GROUPS stream", "XTRIM stream", "ZMSCORE room"),
-                "ZMSCORE leases",
+                *("XRANGE stream", "XINFO|STREAM stream", "XINFO|GROUPS stream", "XTRIM stream"),
+                *("ZMSCORE room", "ZMSCORE leases"),
             ),
         ),
     ),

@@ -90,6 +90,7 @@ def probes(namespace: str, server: str, form: Form) -> dict[Task, list[Command]]
         (f"{shard}SUBSCRIBE", stream),
         ("HGET", keys.registrations, _ID),
         ("XRANGE", stream, "-", "+", "COUNT", "1"),
+        ("XINFO", "STREAM", stream),
         ("XINFO", "GROUPS", stream),
         ("XTRIM", stream, "MINID", "0-1"),
         ("PEXPIRE", body, "1"),
