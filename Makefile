@@ -30,7 +30,8 @@ demo: prepare ## run the demonstration against a private redis-server
 	@$(BIN)/python -m workers.demo $(ARGS)
 
 test: prepare tools ## run all tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		--rerun-show-tracebacks $(ARGS)
 
 lint: prepare ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -1,0 +1,98 @@
+"""A test that failed while the host took a processor away is played again; no other is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import stolen
+
+CHECKOUT = Path(__file__).parents[2]
+TWO = "cpu  90 0 9 900 0 0 0 {}\ncpu0 40 0 4 450 0 0 0 {} 0 0\ncpu1 50 0 5 450 0 0 0 {} 0 0\nintr 1"
+
+CONFTEST = """
+from pathlib import Path
+from tests import conftest, stolen
+from tests.conftest import (
+    pytest_collection_modifyitems, pytest_runtest_setup, pytest_sessionstart
+)
+stolen.TICK, stolen.WINDOW, conftest.PAUSE = 0.01, 0.05, 0.0
+conftest.HOST = stolen.Host(Path(__file__).with_name("stat"))
+"""
+TEST = """
+import itertools
+from pathlib import Path
+from tests import conftest
+
+def test_it():
+    plays = Path(__file__).with_name("plays")
+    with plays.open("a") as file:
+        file.write("x")
+    if {taken}:
+        for ticks in itertools.count(0, 100):
+            new = Path(__file__).with_name("new")
+            new.write_text("cpu0 1 0 1 1 0 0 0 %d 0 0" % ticks)
+            new.rename(new.with_name("stat"))
+            if conftest.HOST.took_a_processor():
+                break
+    assert plays.stat().st_size == {plays}, "not yet"
+"""
+
+
+def looks(*taken: tuple[float, float], start: float = 100.0) -> list[tuple[float, list[float]]]:
+    """One every quarter of a second: what was taken from each of two processors since the last."""
+    found, sums = [(start, [7.0, 3.0])], [7.0, 3.0]
+    for number, each in enumerate(taken, 1):
+        sums = [a + b for a, b in zip(sums, each, strict=True)]
+        found.append((start + number * 0.25, sums))
+    return found
+
+
+def test_the_file_is_read_by_processor() -> None:
+    assert stolen.stolen(TWO.format(1250, 1000, 250)) == [10.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("taken", "share"),
+    [
+        ([], 0.0),
+        ([(0.2, 0.2)], 0.0),  # not a window yet
+        ([(0.0, 0.0)] * 8, 0.0),
+        ([(0.0, 0.125)] * 8, 0.5),
+        ([(0.0, 0.0)] * 4 + [(0.25, 0.0)] * 2 + [(0.0, 0.0)] * 4, 0.5),
+        ([(0.25, 0.0), (0.0, 0.25)] * 4, 0.5),  # half of each, not all of one
+    ],
+)
+def test_the_worst_second_counts(taken: list[tuple[float, float]], share: float) -> None:
+    assert stolen.worst(looks(*taken)) == pytest.approx(share)
+
+
+def test_a_look_that_comes_late_counts_with_the_time_it_took() -> None:
+    late = [(100.0, [0.0]), (100.25, [0.0]), (104.25, [3.0]), (104.5, [3.0])]
+    assert stolen.worst(late) == pytest.approx(3.0 / 4.0)
+
+
+@pytest.mark.parametrize(
+    ("taken", "holds_at", "plays", "status", "told"),
+    [
+        (True, 3, 3, 0, "1 passed, 2 rerun"),
+        (True, 9, 4, 1, "1 failed, 3 rerun"),
+        (False, 3, 1, 1, "1 failed in"),
+    ],
+    ids=["held at last", "never held", "nothing was taken"],
+)
+def test_what_failed_meanwhile_is_played_again(
+    tmp_path: Path, taken: bool, holds_at: int, plays: int, status: int, told: str
+) -> None:
+    (tmp_path / "stat").write_text("cpu0 1 0 1 1 0 0 0 0 0 0")
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_it.py").write_text(TEST.format(taken=taken, plays=holds_at))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, (tmp_path / "plays").stat().st_size) == (status, plays), done.stdout
+    assert told in done.stdout, done.stdout
