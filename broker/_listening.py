@@ -64,7 +64,7 @@ class Listening:
         self.standing = Standing()
         """Whom this client asks for rights."""
         self._server = server
-        self._places: dict[str, list[Place]] = {}
+        self._places: dict[str, dict[Registration[Any], Room]] = {}
         self._joining: dict[str, int] = {}
         self._due: dict[Room, Registration[Any]] = {}
         """Rooms in which something was taken that Redis does not know of."""
@@ -169,15 +169,14 @@ class Listening:
             zip(registration.plan.audiences, readers, strict=True)
         ):
             if isinstance(reader, BoardReader):
-                reader.members.append(registration)
+                reader.members[registration] = None
                 continue
             room = int(float(numbers[2 * i + 1]))
             start = EntryId(int(self._server.epoch), room - registration.buffer)
-            places = self._places.setdefault(reader.key, [])
+            places = self._places.setdefault(reader.key, {})
             if not places:
                 reader.position = start
-            place = Room(audience, start, room, registration.buffer)
-            places.append((place, registration))
+            place = places[registration] = Room(audience, start, room, registration.buffer)
             registration.rooms.append(place)
 
     async def _registered(self, registration: Registration[Any], ask: Ask) -> list[Any]:
@@ -229,13 +228,10 @@ class Listening:
                 continue
             readers.append(reader)
             if isinstance(reader, BoardReader):
-                if registration in reader.members and not registration.open_offers():
-                    reader.members.remove(registration)
-            elif reader.key in self._places:
-                places = self._places[reader.key]
-                self._places[reader.key] = [
-                    place for place in places if place[1] is not registration
-                ]
+                if not registration.open_offers():
+                    reader.members.pop(registration, None)
+            else:
+                self._places.get(reader.key, {}).pop(registration, None)
         await self._drop_unused(readers)
 
     async def _drop_unused(self, readers: Iterable[Reader]) -> None:
@@ -261,7 +257,7 @@ class Listening:
             finally:
                 self._joined(key)
             assert isinstance(reader, BoardReader)
-            reader.members.append(member)
+            reader.members[member] = None
             reader.look()
 
     def look_again(self, registration: Registration[Any]) -> None:
@@ -282,8 +278,7 @@ class Listening:
         found = [self.readers.get(self._server.keys.stream(audience)) for audience in audiences]
         readers = [reader for reader in found if isinstance(reader, BoardReader)]
         for reader in readers:
-            if member in reader.members:
-                reader.members.remove(member)
+            reader.members.pop(member, None)
         await self._drop_unused(readers)
 
     def ended(self, registration: str, why: str) -> None:
@@ -388,7 +383,7 @@ class Listening:
     # What comes ---------------------------------------------------------------------------------
 
     def _fan_out(self, key: str, entry: Entry) -> None:
-        for place, registration in self._places.get(key, ()):
+        for registration, place in list(self._places.get(key, {}).items()):
             if place.arrive(entry):
                 registration.arrived(place, entry)
                 if entry.is_release:

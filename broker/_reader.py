@@ -215,7 +215,8 @@ class BoardReader(Reader):
         missed: Missed,
     ) -> None:
         super().__init__(key, field, streams, command, missed)
-        self.members: list[BoardMember] = []
+        self.members: dict[BoardMember, None] = {}
+        """In the order in which they came."""
         self._offers: dict[str, EntryId] = {}
         self._fate = fate
 
