@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=None, metavar="N")
     given = parser.parse_args(arguments)
-    if given.page and (given.only or given.short):
-        parser.error("--page shows all cases: it goes with neither --only nor --short")
+    if given.page and given.short:
+        parser.error("--page shows what the cases came to as often as they count: not --short")
     if given.jobs < 1:
         parser.error("--jobs must be at least 1")
     extent = Extent.SHORT if given.short else Extent.LONG if given.long else Extent.USUAL
@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = sum(each.report.runs for each in trials)
     print(f"\nseed {seed}: {len(trials)} cases, {runs:,} runs, {len(found)} violations")
     if given.page:
-        page.write(page.PAGE, trials, extent, seed)
+        write = page.write_again if given.only else page.write
+        write(page.PAGE, trials, extent, seed)
     return 1 if found else 0
 
 

@@ -1,4 +1,7 @@
-"""The page: what a run came to, written into ``docs/reliability.md`` between two marks."""
+"""The page: what a run came to, written into ``docs/reliability.md`` between two marks.
+
+A run of some cases leaves the table of the whole run as it is, and stands below it.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,41 @@ from tests.faults.trial import CHECKOUT, Trial
 PAGE = CHECKOUT / "docs" / "reliability.md"
 BEGIN = "<!-- results: written by python -m tests.faults --page -->"
 END = "<!-- end of results -->"
+BEGIN_AGAIN = "<!-- played again: written by python -m tests.faults --page --only -->"
+END_AGAIN = "<!-- end of played again -->"
 COMMANDS = {Extent.USUAL: "make faults", Extent.LONG: "make faults-long"}
 
 
 def write(page: Path, trials: Sequence[Trial], extent: Extent, seed: int) -> None:
-    """Replace the results of the cases. Raises ValueError where the page has no place for them."""
-    minutes = sum(trial.seconds for trial in trials) / 60
+    """Replace the results of the cases, and what of an earlier run was played again.
+
+    Raises ValueError where the page has no place for them.
+    """
     sections = [
-        f"`{COMMANDS[extent]}` with seed {seed}, {minutes:.0f} minutes of cases; {made_with()}.",
+        f"`{COMMANDS[extent]}` {_made(trials, seed)}.",
         table.markdown(trials),
         "What must hold in each:",
         table.promises(trials),
     ]
     fill(page, (BEGIN, END), sections)
+    fill(page, (BEGIN_AGAIN, END_AGAIN), [])
+
+
+def write_again(page: Path, trials: Sequence[Trial], extent: Extent, seed: int) -> None:
+    """Replace what was played again, and leave the results of the whole run.
+
+    Raises ValueError where the page has no place for it.
+    """
+    sections = [
+        f"Played again since, by `{COMMANDS[extent]}` with `--only`, {_made(trials, seed)}:",
+        table.markdown(trials),
+    ]
+    fill(page, (BEGIN_AGAIN, END_AGAIN), sections)
+
+
+def _made(trials: Sequence[Trial], seed: int) -> str:
+    minutes = sum(trial.seconds for trial in trials) / 60
+    return f"with seed {seed}, {minutes:.0f} minutes of cases; {made_with()}"
 
 
 def fill(page: Path, marks: tuple[str, str], sections: Sequence[str]) -> None:

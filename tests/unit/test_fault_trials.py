@@ -148,28 +148,49 @@ def test_the_table_shows_what_was_seen() -> None:
     assert list(table.faults(some())) == ["a case, 1 of 1: two owners"]
 
 
+def blank(tmp_path: Path) -> Path:
+    """A page with a place for the results, and for what was played again."""
+    made = tmp_path / "reliability.md"
+    lines = ("before", page.BEGIN, "of yesterday", page.END)
+    again = ("between", page.BEGIN_AGAIN, "again yesterday", page.END_AGAIN, "after")
+    made.write_text("\n".join((*lines, *again, "")), encoding="utf-8")
+    return made
+
+
 def test_the_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
-    written = tmp_path / "reliability.md"
-    written.write_text(f"before\n{page.BEGIN}\nof yesterday\n{page.END}\nafter\n", encoding="utf-8")
+    written = blank(tmp_path)
     page.write(written, some(), Extent.USUAL, 7)
     text = written.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{page.BEGIN}\n\n`make faults` with seed 7, ")
-    assert text.endswith(f"{page.END}\nafter\n")
-    assert "of yesterday" not in text
+    assert text.endswith(f"{page.END}\nbetween\n{page.BEGIN_AGAIN}\n\n{page.END_AGAIN}\nafter\n")
+    assert "yesterday" not in text
     assert "| **together** | 1,201 |  | 1 | 1.50 | 4.00 |  |" in text
     assert "* **a case**: it holds" in text
+
+
+def test_what_is_played_again_stands_below_the_whole_run(tmp_path: Path) -> None:
+    written = blank(tmp_path)
+    page.write_again(written, some()[:1], Extent.LONG, 7)
+    text = written.read_text(encoding="utf-8")
+    before, again = text.split("between")
+    assert "of yesterday" in before
+    assert "again yesterday" not in again
+    assert "by `make faults-long` with `--only`, with seed 7, " in again
+    assert "| a case | 1,200 | 3,000 dialogs | 0 | 1.50 | 4.00 | 2 sends |" in again
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     written = tmp_path / "reliability.md"
     written.write_text("nothing", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no place for results"):
-        page.write(written, some(), Extent.USUAL, 7)
+    for write in (page.write, page.write_again):
+        with pytest.raises(ValueError, match="has no place for results"):
+            write(written, some(), Extent.USUAL, 7)
 
 
 def test_the_page_of_this_house_has_a_place_for_results() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert text.index(page.BEGIN) < text.index(page.END)
+    assert text.index(page.END) < text.index(page.BEGIN_AGAIN) < text.index(page.END_AGAIN)
 
 
 def test_cases_are_chosen_by_a_part_of_their_names() -> None:
