@@ -11,13 +11,13 @@ from tests.cli.commands import Place, Tympan
 from tests.cluster import RedisCluster
 from tests.farm import Backend, ClusterBackend, Farm, MemoryBackend, RedisBackend
 from tests.servers import RedisServer
-from tests.stolen import Host
+from tests.stolen import Machine
 
 BACKENDS = ("memory", "redis")
 """Where most tests run that do not look at one kind of Redis; the conformance suite adds one."""
 
 
-HOST = Host()
+MACHINE = Machine()
 REPLAYS = 3
 PAUSE = 2.0
 """Seconds before a replay: what took the processor may be over."""
@@ -26,13 +26,13 @@ PAUSE = 2.0
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Where the tests run, not where their results are gathered."""
     if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", 0):
-        HOST.watch()
+        MACHINE.watch()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What fails while the host takes a processor away is played again."""
+    """What fails while the machine has no time for it is played again."""
     if config.pluginmanager.hasplugin("rerunfailures"):
-        doubtful = HOST.took_a_processor
+        doubtful = MACHINE.lacked_time
         again = pytest.mark.flaky(reruns=REPLAYS, reruns_delay=PAUSE, condition=doubtful)
         for item in items:
             item.add_marker(again)
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Each time that a test is played."""
-    HOST.begin()
+    MACHINE.begin()
 
 
 def pytest_configure() -> None:

@@ -1,9 +1,9 @@
-"""Processor time that the host took from this machine while a test ran.
+"""Processor time that was taken from the tests while one of them ran.
 
 Tests with real servers have leases and timeouts of a second or so. On a virtual machine whose host
-gives its processors to others (the steal time of proc(5)), a failure may say nothing of the
-project. Such a test is played again, with its failure in the report; where the machine had its
-processors, a failure is a failure at once.
+gives its processors to others (the steal time of proc(5)), or on one that is so busy that a thread
+which is due does not run, a failure may say nothing of the project. Such a test is played again,
+with its failure in the report; elsewhere a failure is a failure at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 STAT = Path("/proc/stat")
@@ -33,9 +34,10 @@ def stolen(stat: str) -> list[float]:
 
 
 def worst(looks: list[tuple[float, list[float]]]) -> float:
-    """The largest share of some :data:`WINDOW` that was taken from one processor.
+    """The largest share of some :data:`WINDOW` that was taken from one processor, or from us.
 
-    ``looks`` are instants in seconds with :func:`stolen`'s answer, oldest first.
+    ``looks`` are instants in seconds, oldest first, each with the seconds that were taken until
+    then: from each processor, and from whoever looks.
     """
     share, first = 0.0, 0
     for until, (now, taken) in enumerate(looks):
@@ -48,13 +50,15 @@ def worst(looks: list[tuple[float, list[float]]]) -> float:
     return share
 
 
-class Host:
-    """Looks at what the host takes, in a thread of its own."""
+class Machine:
+    """Looks at what is taken, in a thread of its own."""
 
-    def __init__(self, stat: Path = STAT) -> None:
+    def __init__(self, stat: Path = STAT, clock: Callable[[], float] = time.monotonic) -> None:
         self._stat = stat
+        self._clock = clock
         self._looks: deque[tuple[float, list[float]]] = deque(maxlen=round(REMEMBERED / TICK))
-        self._begun = time.monotonic()
+        self._late = 0.0
+        self._begun = clock()
 
     def watch(self) -> None:
         """Look from now on, as long as the process lives; nothing where there is no such file."""
@@ -63,14 +67,22 @@ class Host:
 
     def begin(self) -> None:
         """A test begins."""
-        self._begun = time.monotonic()
+        self._begun = self._clock()
 
-    def took_a_processor(self) -> bool:
-        """Whether one was taken for so long since the test began that its failure is doubtful."""
+    def lacked_time(self) -> bool:
+        """Whether so much was taken since the test began that its failure is doubtful."""
         looks = [look for look in list(self._looks) if look[0] >= self._begun - WINDOW]
         return worst(looks) > SHARE
 
+    def look(self, due: float) -> None:
+        """Look once; it should have been at that instant."""
+        now = self._clock()
+        self._late += now - due
+        self._looks.append((now, [*stolen(self._stat.read_text()), self._late]))
+
     def _keep_looking(self) -> None:
+        due = self._clock()
         while True:
-            self._looks.append((time.monotonic(), stolen(self._stat.read_text())))
+            self.look(due)
+            due = self._clock() + TICK
             time.sleep(TICK)

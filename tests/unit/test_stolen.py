@@ -1,4 +1,4 @@
-"""A test that failed while the host took a processor away is played again; no other is."""
+"""A test that failed while the machine had no time for it is played again; no other is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.conftest import (
     pytest_collection_modifyitems, pytest_runtest_setup, pytest_sessionstart
 )
 stolen.TICK, stolen.WINDOW, conftest.PAUSE = 0.01, 0.05, 0.0
-conftest.HOST = stolen.Host(Path(__file__).with_name("stat"))
+stolen.SHARE = 1.5  # no lateness amounts to that
+conftest.MACHINE = stolen.Machine(Path(__file__).with_name("stat"))
 """
 TEST = """
 import itertools
@@ -36,7 +37,7 @@ def test_it():
             new = Path(__file__).with_name("new")
             new.write_text("cpu0 1 0 1 1 0 0 0 %d 0 0" % ticks)
             new.rename(new.with_name("stat"))
-            if conftest.HOST.took_a_processor():
+            if conftest.MACHINE.lacked_time():
                 break
     assert plays.stat().st_size == {plays}, "not yet"
 """
@@ -73,6 +74,22 @@ def test_the_worst_second_counts(taken: list[tuple[float, float]], share: float)
 def test_a_look_that_comes_late_counts_with_the_time_it_took() -> None:
     late = [(100.0, [0.0]), (100.25, [0.0]), (104.25, [3.0]), (104.5, [3.0])]
     assert stolen.worst(late) == pytest.approx(3.0 / 4.0)
+
+
+@pytest.mark.parametrize(("late", "lacked"), [(0.05, False), (0.2, True)])
+def test_a_thread_that_runs_late_counts(tmp_path: Path, late: float, lacked: bool) -> None:
+    """Of each quarter of a second so much, while nothing is said to be stolen."""
+    (tmp_path / "stat").write_text(TWO.format(0, 0, 0))
+    now = 100.0
+    machine = stolen.Machine(tmp_path / "stat", clock=lambda: now)
+    machine.look(now)
+    for _ in range(8):
+        due, now = now + stolen.TICK, now + stolen.TICK + late
+        machine.look(due)
+    assert machine.lacked_time() == lacked
+    now += 10.0
+    machine.begin()
+    assert not machine.lacked_time(), "that was before this test"
 
 
 @pytest.mark.parametrize(
