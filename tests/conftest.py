@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
@@ -19,8 +20,8 @@ BACKENDS = ("memory", "redis")
 
 MACHINE = Machine()
 REPLAYS = 3
-PAUSE = 2.0
-"""Seconds before a replay: what took the processor may be over."""
+PATIENCE = 60.0
+"""Seconds that a replay waits, at the most, for a machine that has time again."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -32,16 +33,30 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What fails while the machine has no time for it is played again."""
     if config.pluginmanager.hasplugin("rerunfailures"):
-        doubtful = MACHINE.lacked_time
-        again = pytest.mark.flaky(reruns=REPLAYS, reruns_delay=PAUSE, condition=doubtful)
+        again = pytest.mark.flaky(reruns=REPLAYS, condition=MACHINE.lacked_time)
         for item in items:
             item.add_marker(again)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Each time that a test is played."""
+    if getattr(item, "execution_count", 1) > 1:
+        MACHINE.wait(PATIENCE)
     MACHINE.begin()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A report parses source, and so does the one of whatever the collector of garbage ends.
+
+    One within the other breaks both before Python 3.11.8 (gh-106905).
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_configure() -> None:

@@ -21,6 +21,8 @@ WINDOW = 1.0
 """Seconds over which the time taken from a processor is summed."""
 SHARE = 0.3
 """Of such a time: what is taken beyond it makes a test's failure doubtful."""
+CALM = 3.0
+"""Seconds without such a loss after which the next is not to be expected."""
 REMEMBERED = 600.0
 """Seconds that looks are kept: longer than any test."""
 TICKS_A_SECOND = 100
@@ -53,9 +55,15 @@ def worst(looks: list[tuple[float, list[float]]]) -> float:
 class Machine:
     """Looks at what is taken, in a thread of its own."""
 
-    def __init__(self, stat: Path = STAT, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stat: Path = STAT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._stat = stat
         self._clock = clock
+        self._sleep = sleep
         self._looks: deque[tuple[float, list[float]]] = deque(maxlen=round(REMEMBERED / TICK))
         self._late = 0.0
         self._begun = clock()
@@ -74,6 +82,15 @@ class Machine:
         looks = [look for look in list(self._looks) if look[0] >= self._begun - WINDOW]
         return worst(looks) > SHARE
 
+    def wait(self, seconds: float) -> None:
+        """Wait until nothing was taken for :data:`CALM`, for so many seconds at the most."""
+        due = self._clock() + seconds
+        self.begin()
+        while self._clock() < min(due, self._begun + CALM):
+            self._sleep(TICK)
+            if self.lacked_time():
+                self.begin()
+
     def look(self, due: float) -> None:
         """Look once; it should have been at that instant."""
         now = self._clock()
@@ -85,4 +102,4 @@ class Machine:
         while True:
             self.look(due)
             due = self._clock() + TICK
-            time.sleep(TICK)
+            self._sleep(TICK)

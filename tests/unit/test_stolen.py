@@ -19,7 +19,7 @@ from tests import conftest, stolen
 from tests.conftest import (
     pytest_collection_modifyitems, pytest_runtest_setup, pytest_sessionstart
 )
-stolen.TICK, stolen.WINDOW, conftest.PAUSE = 0.01, 0.05, 0.0
+stolen.TICK, stolen.WINDOW, stolen.CALM = 0.01, 0.05, 0.1
 stolen.SHARE = 1.5  # no lateness amounts to that
 conftest.MACHINE = stolen.Machine(Path(__file__).with_name("stat"))
 """
@@ -92,6 +92,26 @@ def test_a_thread_that_runs_late_counts(tmp_path: Path, late: float, lacked: boo
     assert not machine.lacked_time(), "that was before this test"
 
 
+def test_a_replay_waits_for_calm_but_not_for_ever(tmp_path: Path) -> None:
+    now, ticks = 100.0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now, ticks
+        due, now = now + seconds, now + seconds
+        ticks += 20 if now < until else 0  # 0.2 s of each quarter of a second
+        (tmp_path / "stat").write_text(TWO.format(0, 0, ticks))
+        machine.look(due)
+
+    machine = stolen.Machine(tmp_path / "stat", clock=lambda: now, sleep=sleep)
+    until = 110.0
+    machine.wait(60.0)
+    assert 110.0 + stolen.CALM <= now <= 110.0 + stolen.CALM + stolen.WINDOW + stolen.TICK
+    until = 1000.0
+    begun = now
+    machine.wait(60.0)
+    assert now == begun + 60.0
+
+
 @pytest.mark.parametrize(
     ("taken", "holds_at", "plays", "status", "told"),
     [
@@ -109,7 +129,7 @@ def test_what_failed_meanwhile_is_played_again(
     (tmp_path / "test_it.py").write_text(TEST.format(taken=taken, plays=holds_at))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60,
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert (done.returncode, (tmp_path / "plays").stat().st_size) == (status, plays), done.stdout
     assert told in done.stdout, done.stdout
