@@ -77,9 +77,13 @@ class Machine:
         """A test begins."""
         self._begun = self._clock()
 
-    def lacked_time(self) -> bool:
-        """Whether so much was taken since the test began that its failure is doubtful."""
-        looks = [look for look in list(self._looks) if look[0] >= self._begun - WINDOW]
+    def lacked_time(self, *, seconds: float | None = None) -> bool:
+        """Whether so much was taken since the test began that its failure is doubtful.
+
+        ``seconds``: in that time until now instead.
+        """
+        since = self._begun if seconds is None else self._clock() - seconds
+        looks = [look for look in list(self._looks) if look[0] >= since - WINDOW]
         return worst(looks) > SHARE
 
     def wait(self, seconds: float) -> None:

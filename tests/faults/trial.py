@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tests.faults.case import CASES, Case, Extent, Report, sow
+from tests.faults.case import CASES, MACHINE, Case, Extent, Report, sow
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOUNDS = {Extent.SHORT: 90.0, Extent.USUAL: 600.0, Extent.LONG: 4 * 3600.0}
@@ -194,6 +194,7 @@ def main() -> None:
     said = os.dup(1)
     os.dup2(2, 1)
     sow(part["seed"])
+    MACHINE.watch()
 
     async def report() -> None:
         seen = await bounded(CASES[part["case"]], Extent[part["extent"]], part["bound"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.faults import __main__ as command
 from tests.faults import page, table, trial
-from tests.faults.case import CASES, Case, Extent, Report, chance, sow
+from tests.faults.case import CASES, LATE, MACHINE, Case, Extent, Report, chance, sow
 from tests.faults.trial import Trial
 
 SEED = 1
@@ -119,7 +120,28 @@ def test_a_late_recovery_is_a_violation() -> None:
     report.recovers(4.9, "in time")
     assert tried(report).violations == []
     report.recovers(5.1, "too late")
-    assert tried(report).violations == ["too late: consumed again after 5.1 s"]
+    assert tried(report).violations == ["too late: consumed again after 5.1 s, not 5.0"]
+    report.recovers(7.9, "a crowd", within=8.0)
+    assert len(tried(report).violations) == 1
+
+
+def test_a_recovery_that_the_machine_had_no_time_for_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report = Report(runs=2)
+    report.checked["dialogs"] = 3
+    asked: list[float] = []
+
+    def lacked_time(*, seconds: float) -> bool:
+        asked.append(seconds)
+        return True
+
+    monkeypatch.setattr(MACHINE, "lacked_time", lacked_time)
+    report.recovers(4.9, "in time")
+    report.recovers(5.1, "late")
+    assert (tried(report).violations, report.lost, asked) == ([], {LATE: 1}, [35.1])
+    report.recovers(math.inf, "never")
+    assert len(tried(report).violations) == 1
 
 
 def test_draws_follow_from_the_seed() -> None:

@@ -80,9 +80,7 @@ async def resident(crowds: Sequence[Puppet]) -> int:
 
 def _recovered(report: Report, seconds: float, alike: float, what: str) -> None:
     """``alike``: seconds that the same work takes here when nothing is wrong."""
-    report.recovered.append(max(0.0, seconds))
-    if seconds > max(RECOVERED_WITHIN, alike):
-        report.violations.append(f"{what}: again after {seconds:.1f} s, as work of {alike:.1f} s")
+    report.recovers(max(0.0, seconds), what, max(RECOVERED_WITHIN, alike))
 
 
 # What is done to Redis ---------------------------------------------------------------------------
