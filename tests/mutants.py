@@ -163,7 +163,7 @@ async def run_tests(
         order = {"lua": str(lua or ""), "tests": tests, "report": str(report), "limit": limit}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pytest", "-q", "--tb=line", "--no-header",
-            "-p", "no:cacheprovider", "-p", "tests.mutant_plugin",
+            "-p", "no:cacheprovider", "-p", "no:rerunfailures", "-p", "tests.mutant_plugin",
             "-o", "addopts=", "-o", "timeout=60",
             *(("-x",) if tests is not None else ()), *files,
             cwd=CHECKOUT, env={**os.environ, **SHORT, VARIABLE: json.dumps(order)},
