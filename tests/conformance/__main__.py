@@ -100,7 +100,8 @@ def _rule(number: int, width: int) -> str:
 def main(arguments: list[str]) -> int:
     """Run the suite and print the table; the exit status."""
     tally = Tally()
-    status = pytest.main(["-q", str(Path(__file__).parent), *arguments], plugins=[tally])
+    own = ["-q", "-p", "no:rerunfailures", str(Path(__file__).parent)]
+    status = pytest.main([*own, *arguments], plugins=[tally])
     print()
     for line in tally.lines(shutil.get_terminal_size((WIDTH, 24)).columns):
         print(line)
