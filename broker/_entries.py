@@ -25,6 +25,11 @@ class EntryId(NamedTuple):
         """The least id above this one."""
         return EntryId(self.epoch, self.number + 1)
 
+    @property
+    def previous(self) -> EntryId:
+        """Below this one, and not below any other that is."""
+        return EntryId(self.epoch, self.number - 1)
+
     def __str__(self) -> str:
         return f"{self.epoch}-{self.number}"
 

@@ -506,12 +506,11 @@ class Listening:
             return
         try:
             first, count = _first_entry(await command("XINFO", "STREAM", reader.key))
-            if first is None or first > position:
-                await self._let_bodies_go(reader, position)
-                return
-            if random.random() * count >= len(self._places.get(reader.key, ())):
-                return
-            groups = await command("XINFO", "GROUPS", reader.key)
+            groups = []
+            if first is not None and first <= position:
+                mine = len(self._places.get(reader.key, ()))
+                if random.random() * count < mine:
+                    groups = await command("XINFO", "GROUPS", reader.key)
         except RedisUnreachable:
             raise
         except RedisError as error:  # the stream is gone: somebody else's doing, nothing to trim
@@ -519,15 +518,19 @@ class Listening:
             return
         received = min((_last_delivered(group) for group in groups), default=EntryId(0, 0))
         if received.number > 0:
-            await command("XTRIM", reader.key, "MINID", str(received.next))
-            await self._let_bodies_go(reader, min(received, position))
+            first = received.next
+            await command("XTRIM", reader.key, "MINID", str(first))
+        await self._let_bodies_go(
+            reader, position if first is None else min(position, first.previous)
+        )
 
-    async def _let_bodies_go(self, reader: StreamReader, received: EntryId) -> None:
-        """Entries up to this one are gone: so are the bodies that they named, in a while."""
+    async def _let_bodies_go(self, reader: StreamReader, dropped: EntryId) -> None:
+        """Entries up to this one are gone, whoever dropped them; their bodies go in a while."""
         life = round(BODY_AFTER_TRIM * self._server.settings.lease * 1000)
-        for reference in reader.references_upto(received):
+        for reference in reader.references_upto(dropped):
             await self._server.command("PEXPIRE", reference, life)
-        self._trimmed[reader.key] = received
+        if reader.key in self.readers:
+            self._trimmed[reader.key] = dropped
 
 
 def _first_entry(stream: list[Any]) -> tuple[EntryId | None, int]:

@@ -29,7 +29,6 @@ class Process:
     def __init__(self, broker: Broker, registrations: list[Registration[Payload]]) -> None:
         self.broker = broker
         self.registrations = registrations
-        self.asked: list[str] = []
 
     @classmethod
     async def start(cls, farm: Farm, count: int = 1) -> Process:
@@ -168,6 +167,33 @@ async def test_what_somebody_has_not_received_stays(
     await is_known(slow)
     assert "XTRIM" in await quick.keep_house(monkeypatch)
     assert await length(quick) == 0
+
+
+async def test_who_does_not_ask_lets_the_bodies_go_of_what_others_dropped(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the stream is not empty."""
+    asking, other, slow = [await Process.start(farm) for _ in range(3)]
+    channel = await told(farm, LARGE)
+    for process in (asking, other, slow):
+        await process.hear(LARGE)
+    await is_known(slow)
+    reader = await slow.reader()
+    await reader.pause()
+    assert await channel.send(b"paper") == S_OK
+    await asking.hear(b"paper")
+    await other.hear(b"paper")
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    assert "XTRIM" in await asking.keep_house(monkeypatch)
+    assert await length(asking) == 1
+    for key in await farm.keys():
+        if ":body:" in key:
+            await farm.client.expire(key, 86_400)
+
+    monkeypatch.setattr(random, "random", lambda: 0.99)
+    assert await other.keep_house(monkeypatch) == ["XINFO STREAM"]
+    assert not await bodies_stay(farm)
+    reader.resume()
 
 
 async def test_what_arrives_meanwhile_keeps_its_body(
