@@ -22,6 +22,7 @@ MACHINE = Machine()
 REPLAYS = 3
 PATIENCE = 60.0
 """Seconds that a replay waits, at the most, for a machine that has time again."""
+TIMER = pytest.StashKey[object]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -32,10 +33,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What fails while the machine has no time for it is played again."""
-    if config.pluginmanager.hasplugin("rerunfailures"):
+    if config.pluginmanager.hasplugin("rerunfailures") and not config.getoption("usepdb"):
         again = pytest.mark.flaky(reruns=REPLAYS, condition=MACHINE.lacked_time)
         for item in items:
             item.add_marker(again)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> None:
+    """A test's timer is called off as it fails: its replay needs another one."""
+    item.stash[TIMER] = settings
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +50,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Each time that a test is played."""
     if getattr(item, "execution_count", 1) > 1:
         MACHINE.wait(PATIENCE)
+        if TIMER in item.stash:
+            item.ihook.pytest_timeout_set_timer(item=item, settings=item.stash[TIMER])
     MACHINE.begin()
 
 

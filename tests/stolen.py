@@ -25,6 +25,8 @@ CALM = 3.0
 """Seconds without such a loss after which the next is not to be expected."""
 REMEMBERED = 600.0
 """Seconds that looks are kept: longer than any test."""
+WATCHER = "watcher of stolen time"
+"""What the thread is called."""
 TICKS_A_SECOND = 100
 """The unit of proc(5) on every Linux (USER_HZ)."""
 
@@ -60,31 +62,35 @@ class Machine:
         stat: Path = STAT,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        processor_time: Callable[[], float] = time.process_time,
     ) -> None:
         self._stat = stat
         self._clock = clock
         self._sleep = sleep
+        self._processor_time = processor_time
         self._looks: deque[tuple[float, list[float]]] = deque(maxlen=round(REMEMBERED / TICK))
-        self._late = 0.0
+        self._late, self._used = 0.0, 0.0
         self._begun = clock()
 
     def watch(self) -> None:
         """Look from now on, as long as the process lives; nothing where there is no such file."""
         if self._stat.exists():
-            threading.Thread(target=self._keep_looking, name="stolen time", daemon=True).start()
+            threading.Thread(target=self._keep_looking, name=WATCHER, daemon=True).start()
 
     def begin(self) -> None:
         """A test begins."""
         self._begun = self._clock()
 
-    def lacked_time(self, *, seconds: float | None = None) -> bool:
-        """Whether so much was taken since the test began that its failure is doubtful.
-
-        ``seconds``: in that time until now instead.
-        """
-        since = self._begun if seconds is None else self._clock() - seconds
-        looks = [look for look in list(self._looks) if look[0] >= since - WINDOW]
+    def lacked_time(self) -> bool:
+        """Whether so much was taken since the test began that its failure is doubtful."""
+        looks = [look for look in list(self._looks) if look[0] >= self._begun - WINDOW]
         return worst(looks) > SHARE
+
+    def lost(self, seconds: float) -> float:
+        """How many of the last so many seconds the host took from the processor that lost most."""
+        since = self._clock() - seconds
+        looks = [taken[:-1] for at, taken in list(self._looks) if at >= since - TICK]
+        return max(b - a for a, b in zip(looks[0], looks[-1], strict=True)) if looks else 0.0
 
     def wait(self, seconds: float) -> None:
         """Wait until nothing was taken for :data:`CALM`, for so many seconds at the most."""
@@ -96,9 +102,13 @@ class Machine:
                 self.begin()
 
     def look(self, due: float) -> None:
-        """Look once; it should have been at that instant."""
-        now = self._clock()
-        self._late += now - due
+        """Look once; it should have been at that instant.
+
+        A thread also waits for its own process's others; that is not taken from anybody.
+        """
+        now, used = self._clock(), self._processor_time()
+        self._late += max(0.0, now - due - (used - self._used))
+        self._used = used
         self._looks.append((now, [*stolen(self._stat.read_text()), self._late]))
 
     def _keep_looking(self) -> None:

@@ -18,8 +18,6 @@ from tests.stolen import Machine
 MACHINE = Machine()
 """Whose time is looked at while a case is played."""
 LATE = "recoveries late for want of a processor"
-SINCE = 30.0
-"""Seconds that a recovery may be over when it is noted."""
 RECOVERED_WITHIN = 5.0
 """Seconds from the end of a fault until everybody consumes again, without a restart."""
 
@@ -52,14 +50,14 @@ class Report:
     """What was lost where no promise covers it, by kind."""
 
     def recovers(self, seconds: float, what: str, within: float = RECOVERED_WITHIN) -> None:
-        """Note a recovery that is over; one that took longer than ``within`` breaks a promise.
+        """Note a recovery that is just over; one that took longer than ``within`` breaks a promise.
 
-        Not so where the machine had no time for it: that is counted, and shown.
+        Not so where it is the time that the host took from a processor: that is counted, and shown.
         """
         self.recovered.append(seconds)
         if seconds <= within:
             return
-        if math.isfinite(seconds) and MACHINE.lacked_time(seconds=seconds + SINCE):
+        if math.isfinite(seconds) and seconds - MACHINE.lost(seconds) <= within:
             self.lost[LATE] += 1
         else:
             self.violations.append(

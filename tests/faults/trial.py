@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any
 
 from tests.faults.case import CASES, MACHINE, Case, Extent, Report, sow
+from tests.stolen import WATCHER
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOUNDS = {Extent.SHORT: 90.0, Extent.USUAL: 600.0, Extent.LONG: 4 * 3600.0}
@@ -154,13 +155,15 @@ def awaited() -> Iterator[str]:
     tasks = Counter(" < ".join(chain(each)) for each in asyncio.all_tasks() if each is not mine)
     for where, many in tasks.items():
         yield f"{many} x {where}"
+    silent = {each.ident for each in threading.enumerate() if each.name == WATCHER}
+    silent.add(threading.get_ident())
     for thread, frame in sys._current_frames().items():
         ours = [
             f"{Path(each.filename).relative_to(CHECKOUT)}:{each.lineno} {each.name}"
             for each in traceback.extract_stack(frame)
             if is_ours(each.filename)
         ]
-        if ours and thread != threading.get_ident():
+        if ours and thread not in silent:
             yield "a thread at " + " < ".join(reversed(ours))
 
 

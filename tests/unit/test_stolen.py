@@ -17,7 +17,8 @@ CONFTEST = """
 from pathlib import Path
 from tests import conftest, stolen
 from tests.conftest import (
-    pytest_collection_modifyitems, pytest_runtest_setup, pytest_sessionstart
+    pytest_collection_modifyitems, pytest_runtest_setup, pytest_sessionstart,
+    pytest_timeout_set_timer,
 )
 stolen.TICK, stolen.WINDOW, stolen.CALM = 0.01, 0.05, 0.1
 stolen.SHARE = 1.5  # no lateness amounts to that
@@ -25,6 +26,7 @@ conftest.MACHINE = stolen.Machine(Path(__file__).with_name("stat"))
 """
 TEST = """
 import itertools
+import time
 from pathlib import Path
 from tests import conftest
 
@@ -39,7 +41,10 @@ def test_it():
             new.rename(new.with_name("stat"))
             if conftest.MACHINE.lacked_time():
                 break
-    assert plays.stat().st_size == {plays}, "not yet"
+    played = plays.stat().st_size
+    if played == {hangs}:
+        time.sleep(600)
+    assert played == {plays}, "not yet"
 """
 
 
@@ -76,12 +81,18 @@ def test_a_look_that_comes_late_counts_with_the_time_it_took() -> None:
     assert stolen.worst(late) == pytest.approx(3.0 / 4.0)
 
 
-@pytest.mark.parametrize(("late", "lacked"), [(0.05, False), (0.2, True)])
-def test_a_thread_that_runs_late_counts(tmp_path: Path, late: float, lacked: bool) -> None:
+@pytest.mark.parametrize(
+    ("late", "is_own", "lacked"), [(0.05, False, False), (0.2, False, True), (0.2, True, False)]
+)
+def test_a_thread_that_runs_late_counts_unless_its_own_process_is_at_work(
+    tmp_path: Path, late: float, is_own: bool, lacked: bool
+) -> None:
     """Of each quarter of a second so much, while nothing is said to be stolen."""
     (tmp_path / "stat").write_text(TWO.format(0, 0, 0))
     now = 100.0
-    machine = stolen.Machine(tmp_path / "stat", clock=lambda: now)
+    machine = stolen.Machine(
+        tmp_path / "stat", clock=lambda: now, processor_time=lambda: now if is_own else 0.0
+    )
     machine.look(now)
     for _ in range(8):
         due, now = now + stolen.TICK, now + stolen.TICK + late
@@ -90,6 +101,20 @@ def test_a_thread_that_runs_late_counts(tmp_path: Path, late: float, lacked: boo
     now += 10.0
     machine.begin()
     assert not machine.lacked_time(), "that was before this test"
+
+
+def test_what_was_lost_is_that_of_the_worst_processor_and_of_the_time_asked_for(
+    tmp_path: Path,
+) -> None:
+    now = 100.0
+    machine = stolen.Machine(tmp_path / "stat", clock=lambda: now)
+    assert machine.lost(5.0) == 0.0
+    for ticks in (0, 25, 50, 75, 100):
+        (tmp_path / "stat").write_text(TWO.format(0, 10, ticks))
+        machine.look(now)
+        now += 10.0
+    assert machine.lost(100.0) == 1.0
+    assert machine.lost(30.0) == 0.5
 
 
 def test_a_replay_waits_for_calm_but_not_for_ever(tmp_path: Path) -> None:
@@ -113,22 +138,24 @@ def test_a_replay_waits_for_calm_but_not_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("taken", "holds_at", "plays", "status", "told"),
+    ("taken", "holds_at", "hangs_at", "plays", "status", "told"),
     [
-        (True, 3, 3, 0, "1 passed, 2 rerun"),
-        (True, 9, 4, 1, "1 failed, 3 rerun"),
-        (False, 3, 1, 1, "1 failed in"),
+        (True, 3, 0, 3, 0, "1 passed, 2 rerun"),
+        (True, 9, 0, 4, 1, "1 failed, 3 rerun"),
+        (False, 3, 0, 1, 1, "1 failed in"),
+        (True, 3, 2, 3, 0, "Timeout (>3.0s)"),
     ],
-    ids=["held at last", "never held", "nothing was taken"],
+    ids=["held at last", "never held", "nothing was taken", "a replay hung"],
 )
 def test_what_failed_meanwhile_is_played_again(
-    tmp_path: Path, taken: bool, holds_at: int, plays: int, status: int, told: str
+    tmp_path: Path, taken: bool, holds_at: int, hangs_at: int, plays: int, status: int, told: str
 ) -> None:
     (tmp_path / "stat").write_text("cpu0 1 0 1 1 0 0 0 0 0 0")
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "test_it.py").write_text(TEST.format(taken=taken, plays=holds_at))
+    (tmp_path / "test_it.py").write_text(TEST.format(taken=taken, plays=holds_at, hangs=hangs_at))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "timeout=3",
+         "--rerun-show-tracebacks", "--rootdir", tmp_path, tmp_path],
         cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert (done.returncode, (tmp_path / "plays").stat().st_size) == (status, plays), done.stdout
