@@ -47,7 +47,7 @@ from tests.redis.pooling import (
     send,
     stopped,
 )
-from tests.redis.scenes import anew, clock, leases_pass, until
+from tests.redis.scenes import BRISK, anew, clock, leases_pass, until
 from tests.redis.test_failover import paired
 from tests.servers import RedisServer
 
@@ -716,7 +716,7 @@ class Churn:
 
 @pytest.mark.slow
 async def test_a_day_of_churn_in_small_leaves_nothing_behind(real_farm: Farm) -> None:
-    async with pool(real_farm, ALERTS, QUESTIONS, **SPRY) as source:
+    async with pool(real_farm, ALERTS, QUESTIONS, **BRISK) as source:
         churn = Churn(real_farm, source)
         channel = await source.open_channel(PRINTER, TYPE)
         before = set(await real_farm.keys())

@@ -26,7 +26,15 @@ from tests.redis.scenes import until
 from tests.servers import RedisServer
 from workers.backlog import Backlog, backlog_record
 from workers.extras import ExtraMissing
-from workers.health import Address, HealthPort, InvalidAddress, Liveness, PortUnusable, State
+from workers.health import (
+    MISSED_POLLS,
+    Address,
+    HealthPort,
+    InvalidAddress,
+    Liveness,
+    PortUnusable,
+    State,
+)
 from workers.telemetry import Telemetry
 
 ANY = "127.0.0.1:0"
@@ -366,7 +374,7 @@ class Counted(Liveness):
 
 
 async def test_liveness_stays_good_while_redis_is_down() -> None:
-    liveness = Counted(0.05)
+    liveness = Counted(0.3)
     options: dict[str, Any] = {"lease": 0.5, "resync": 0.1, "operation_timeout": 0.5}
     with RedisServer() as redis:
         async with Broker.connect(redis.url, user="alice", **options) as broker:
@@ -393,7 +401,7 @@ async def test_liveness_stays_good_while_redis_is_down() -> None:
 
                 async def is_alive_for_long() -> bool:
                     assert await status("/livez") == 200
-                    return liveness.beats >= seen + 20
+                    return liveness.beats >= seen + 2 * MISSED_POLLS
 
                 await until(is_alive_for_long)
                 assert await status("/readyz") == 503, "Redis is still down"
