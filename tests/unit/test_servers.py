@@ -199,8 +199,9 @@ def test_link_that_never_comes_up(server: RedisServer, monkeypatch: pytest.Monke
 
 
 def test_death_is_seen(server: RedisServer) -> None:
-    server._running_child().send(signal.SIGKILL)
-    assert server._running_child().exited.wait(5)
+    child = server._running_child()
+    child.send(signal.SIGKILL)
+    assert child.exited.wait(30)
     assert not server.running
 
 
