@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.caller import Caller, Took
 from benchmarks.drafts import KEEP_MS, LARGEST, SETTINGS, SMALL, Drafts, plan_of
-from broker import _calls, _listening, _pools, _rundown, replica
+from broker import _batches, _calls, _pools, _rundown, replica
 from broker._calls import Place, Stowed
 from broker._entries import EntryId
 from broker._keys import Audience
@@ -296,7 +296,7 @@ class Trials:
         self._note_each("unregister", "the last one, 100 of 16 KB unread", took)
 
     async def _takes(self) -> None:
-        most = _listening.TAKES_AT_ONCE
+        most = _batches.AT_ONCE
         plans = [plan_of(UNIDIRECTIONAL, user=f"user{i}") for i in range(most)]
         answers = await self._caller.ask(
             [self._draft.register(f"r{i}", plan) for i, plan in enumerate(plans)]

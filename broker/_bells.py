@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from broker._batches import batches
 from broker._connect import BROKEN, Connector, Redirected, fault, is_passing
 from broker._wire import Wire, pack
 from broker.errors import BrokerClosed, RedisError, RedisUnreachable
@@ -22,8 +23,6 @@ log = logging.getLogger("tympan")
 PUBLISH = "PUBLISH"
 SPUBLISH = "SPUBLISH"
 """Sharded: in a Cluster only the nodes of the slot hear it. Redis 7 and later."""
-AT_ONCE = 256
-"""Channels of one SUBSCRIBE."""
 ASK_AGAIN = 0.2
 """Seconds until a subscription that Redis cannot take now is asked for again."""
 RANG = {b"message", b"smessage"}
@@ -159,8 +158,7 @@ class Bells:
             slot = channel.partition("}")[0] if prefix else ""
             alike.setdefault((prefix, slot), []).append(channel)
         for (prefix, _), together in alike.items():
-            for i in range(0, len(together), AT_ONCE):
-                some = together[i : i + AT_ONCE]
+            for some in batches(together):
                 if self._write((prefix + "SUBSCRIBE", *some)):
                     self._asked.append((True, some))
 

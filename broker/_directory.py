@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from broker._entries import by_name
 from broker._keys import IDENTITY, directory
 from broker._scripts import Arg
 from broker._waiting import LinkLost, until_answered
@@ -74,7 +75,7 @@ class Directory:
         """All names, and the server that each stands for."""
         flat = await self._ask("HGETALL", self.key)
         texts = [self._text(each) for each in flat]
-        names = dict(zip(texts[::2], texts[1::2], strict=True))
+        names = by_name(texts)
         self._identified(names.pop(IDENTITY, ""))
         self._known.clear()
         for name, server in names.items():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class EntryId(NamedTuple):
@@ -91,6 +93,11 @@ class Entry:
     def with_body(self, body: bytes) -> Entry:
         """The same entry, its body fetched."""
         return Entry(self.id, {**self.fields, "body": body})
+
+
+def by_name(flat: Sequence[T]) -> dict[T, T]:
+    """What Redis tells as names and values in turn: XINFO, HGETALL, SENTINEL MASTER."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def entry(id_: bytes, flat: Sequence[bytes]) -> Entry:

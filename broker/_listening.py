@@ -15,8 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker import _calls
+from broker._batches import AT_ONCE, batches
 from broker._bodies import read_body
-from broker._entries import Entry, EntryId, read_range
+from broker._entries import Entry, EntryId, by_name, read_range
 from broker._keys import Audience
 from broker._outcomes import PRINTER_DELETED
 from broker._plan import RegistrationPlan
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tympan")
 
-TAKES_AT_ONCE = 256
 WRITE_PAUSE = 0.01
 """Seconds in which takes gather while every room is so large that nobody fills it meanwhile."""
 WRITE_PATIENCE = 1.0
@@ -441,7 +441,7 @@ class Listening:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_PAUSE):
                     await self._hurry.wait()
-            batch = list(self._due.items())[:TAKES_AT_ONCE]
+            batch = list(self._due.items())[:AT_ONCE]
             awaited = [self._awaited.pop(place, None) for place, _ in batch]
             for place, _ in batch:
                 del self._due[place]
@@ -464,8 +464,8 @@ class Listening:
             for place in registration.rooms
             if place.is_dirty and place not in self._due
         ]
-        for i in range(0, len(dirty), TAKES_AT_ONCE):
-            await self._take(dirty[i : i + TAKES_AT_ONCE])
+        for some in batches(dirty):
+            await self._take(some)
         for reader in list(self.readers.values()):
             if isinstance(reader, StreamReader) and reader.key in self.readers:
                 await self._trim(reader)
@@ -535,11 +535,10 @@ class Listening:
 
 def _first_entry(stream: list[Any]) -> tuple[EntryId | None, int]:
     """Of an XINFO STREAM: its first entry, and how many groups there are."""
-    facts = dict(zip(stream[::2], stream[1::2], strict=True))
+    facts = by_name(stream)
     first = facts[b"first-entry"]
     return EntryId.parse(first[0]) if first else None, int(facts[b"groups"])
 
 
 def _last_delivered(group: list[Any]) -> EntryId:
-    facts = dict(zip(group[::2], group[1::2], strict=True))
-    return EntryId.parse(facts[b"last-delivered-id"])
+    return EntryId.parse(by_name(group)[b"last-delivered-id"])

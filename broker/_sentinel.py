@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from broker._address import Address, Node, shown_node
 from broker._connect import ask, open_connection, or_disconnected
+from broker._entries import by_name
 from broker.errors import RedisError, RedisUnreachable, SentinelsDisagree
 from broker.settings import Settings
 
@@ -151,7 +152,7 @@ class Sentinel:
                 except ResponseError:  # it was told to forget the name meanwhile
                     found = None
                 else:
-                    epoch = int(dict(zip(facts[::2], facts[1::2], strict=True))[b"config-epoch"])
+                    epoch = int(by_name(facts)[b"config-epoch"])
         await connection.disconnect(nowait=True)
         primary = None if found is None else (found[0].decode(), int(found[1]))
         return Opinion(primary, epoch)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from broker._batches import batches
 from broker._bodies import read_body
-from broker._entries import Entry, read_range
+from broker._entries import Entry, by_name, read_range
 from broker._keys import EVERYONE, parse_grant_field, parse_subject
 from broker._plan import RegistrationPlan
 from broker._server import Server
@@ -149,7 +150,7 @@ def _facts(server: str, channel: str, known: Mapping[bytes, bytes]) -> ChannelFa
 async def read_channel(server: Server, channel: str) -> ChannelFacts | None:
     """One channel, open or lately closed; None where Redis knows none of this id."""
     flat = await server.command("HGETALL", server.keys.channel(channel))
-    known = dict(zip(flat[::2], flat[1::2], strict=True))
+    known = by_name(flat)
     return _facts(server.name, channel, known) if b"subject" in known else None
 
 
@@ -199,9 +200,9 @@ async def read_questions(server: Server) -> list[ChannelFacts]:
         channel for channel, text in subjects.items() if parse_subject(text)[2] is BIDIRECTIONAL
     ]
     found: list[ChannelFacts] = []
-    for i in range(0, len(asked), AT_ONCE):
-        some = await together(*(read_channel(server, one) for one in asked[i : i + AT_ONCE]))
-        found += [facts for facts in some if facts is not None and facts.is_asked]
+    for some in batches(asked):
+        known = await together(*(read_channel(server, one) for one in some))
+        found += [facts for facts in known if facts is not None and facts.is_asked]
     return sorted(found, key=lambda facts: (facts.opened_at, facts.id))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from broker import _pools
-from broker._entries import EntryId
+from broker._entries import EntryId, by_name
 from broker._plan import PoolPlan, RegistrationPlan
 from broker._server import Server
 from broker._stored import read_record, stored
@@ -271,7 +271,7 @@ async def _groups(server: Server, board: str, group: str) -> EntryId | None:
     except RedisError:
         return None
     for flat in groups:
-        facts = dict(zip(flat[::2], flat[1::2], strict=True))
+        facts = by_name(flat)
         if facts[b"name"].decode() == group:
             return EntryId.parse(facts[b"last-delivered-id"])
     return None
@@ -310,5 +310,5 @@ async def _consumers(server: Server, pool: PoolPlan) -> dict[str, int]:
         found = await server.command("XINFO", "CONSUMERS", stream, pool.group)
     except RedisError:
         return {}
-    facts = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
+    facts = [by_name(flat) for flat in found]
     return {one[b"name"].decode(): int(one[b"pending"]) for one in facts}

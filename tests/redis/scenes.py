@@ -80,6 +80,11 @@ class Scene:
         return scene
 
 
+async def bodies(farm: Farm) -> dict[str, int]:
+    """Each body's key, and its time to live in milliseconds; -1 for none."""
+    return {key: int(await farm.client.pttl(key)) for key in await farm.keys() if ":body:" in key}
+
+
 async def heard(registration: Registration[Any]) -> bytes | None:
     """The bytes of a unidirectional registration's next notification."""
     found = await registration.fetch(PATIENCE)

@@ -17,17 +17,12 @@ from broker.errors import BodyGone, ChannelAcquired
 from broker.results import NO_LISTENERS, S_OK
 from tests.farm import PATIENCE, PRINTER, SERVER, TYPE, Farm
 from tests.proxy import Proxy
-from tests.redis.scenes import BehindProxy, heard, until
+from tests.redis.scenes import BehindProxy, bodies, heard, until
 from tests.servers import RedisServer
 from workers.embedded import HOST
 
 LARGE = bytes(n % 251 for n in range(30_000))
 ALSO_LARGE = LARGE[::-1]
-
-
-async def bodies(farm: Farm) -> dict[str, int]:
-    """Each body's key, and its time to live in milliseconds; -1 for none."""
-    return {key: int(await farm.client.pttl(key)) for key in await farm.keys() if ":body:" in key}
 
 
 # They arrive ------------------------------------------------------------------------------------

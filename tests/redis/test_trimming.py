@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from broker import Broker, Channel, Payload, Registration
+from broker._entries import by_name
 from broker._reader import Reader
 from broker.results import S_OK
 from tests.farm import PRINTER, TYPE, Farm
-from tests.redis.scenes import heard, until
+from tests.redis.scenes import bodies, heard, until
 
 LARGE = bytes(30_000)
 NEVER = 300.0
@@ -64,10 +65,13 @@ class Process:
         return asked
 
 
-async def told(farm: Farm, body: bytes) -> Channel:
-    """A source's channel, on which this was sent."""
+async def told(farm: Farm, body: bytes, *processes: Process) -> Channel:
+    """A source's channel, on which this was sent; they heard it, and Redis knows."""
     channel = await (await farm.broker()).open_channel(PRINTER, TYPE)
     assert await channel.send(body) == S_OK
+    for process in processes:
+        await process.hear(body)
+    await is_known(processes[0])
     return channel
 
 
@@ -83,34 +87,25 @@ async def is_known(process: Process) -> None:
     key = (await process.reader()).key
 
     async def holds() -> bool:
-        stream = facts(await server.command("XINFO", "STREAM", key))
+        stream = by_name(await server.command("XINFO", "STREAM", key))
         groups = await server.command("XINFO", "GROUPS", key)
-        return {facts(each)[b"last-delivered-id"] for each in groups} == {
+        return {by_name(each)[b"last-delivered-id"] for each in groups} == {
             stream[b"last-generated-id"]
         }
 
     await until(holds)
 
 
-def facts(answer: list[Any]) -> dict[bytes, Any]:
-    """An answer of XINFO by name."""
-    return dict(zip(answer[::2], answer[1::2], strict=True))
-
-
 async def bodies_stay(farm: Farm) -> bool:
     """Whether there are bodies, and none of them ends within the hour."""
-    lives = [await farm.client.pttl(key) for key in await farm.keys() if ":body:" in key]
-    return min(lives, default=0) > 3_600_000
+    return min((await bodies(farm)).values(), default=0) > 3_600_000
 
 
 async def test_what_everybody_received_is_dropped_by_one(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await Process.start(farm), await Process.start(farm)
-    await told(farm, b"paper")
-    await first.hear(b"paper")
-    await second.hear(b"paper")
-    await is_known(first)
+    await told(farm, b"paper", first, second)
 
     monkeypatch.setattr(random, "random", lambda: 0.49)
     assert await first.keep_house(monkeypatch) == ["XINFO STREAM", "XINFO GROUPS", "XTRIM"]
@@ -124,10 +119,7 @@ async def test_each_asks_as_often_as_its_share_of_the_groups_is_large(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, large = await Process.start(farm, 1), await Process.start(farm, 9)
-    await told(farm, b"paper")
-    await small.hear(b"paper")
-    await large.hear(b"paper")
-    await is_known(small)
+    await told(farm, b"paper", small, large)
 
     monkeypatch.setattr(random, "random", lambda: 0.1)
     assert await small.keep_house(monkeypatch) == ["XINFO STREAM"]
@@ -136,10 +128,7 @@ async def test_each_asks_as_often_as_its_share_of_the_groups_is_large(
     assert await small.keep_house(monkeypatch) == ["XINFO STREAM", "XINFO GROUPS", "XTRIM"]
     assert await length(small) == 0
 
-    await told(farm, b"toner")
-    await small.hear(b"toner")
-    await large.hear(b"toner")
-    await is_known(small)
+    await told(farm, b"toner", small, large)
     monkeypatch.setattr(random, "random", lambda: 0.89)
     assert await large.keep_house(monkeypatch) == ["XINFO STREAM", "XINFO GROUPS", "XTRIM"]
 
@@ -149,10 +138,7 @@ async def test_what_somebody_has_not_received_stays(
 ) -> None:
     quick, slow = await Process.start(farm), await Process.start(farm)
     (registration,) = slow.registrations
-    channel = await told(farm, b"paper")
-    await quick.hear(b"paper")
-    await slow.hear(b"paper")
-    await is_known(slow)
+    channel = await told(farm, b"paper", quick, slow)
     reader = await slow.reader()
     await reader.pause()
     assert await channel.send(LARGE) == S_OK
@@ -174,10 +160,7 @@ async def test_who_does_not_ask_lets_the_bodies_go_of_what_others_dropped(
 ) -> None:
     """Also where the stream is not empty."""
     asking, other, slow = [await Process.start(farm) for _ in range(3)]
-    channel = await told(farm, LARGE)
-    for process in (asking, other, slow):
-        await process.hear(LARGE)
-    await is_known(slow)
+    channel = await told(farm, LARGE, asking, other, slow)
     reader = await slow.reader()
     await reader.pause()
     assert await channel.send(b"paper") == S_OK
@@ -186,9 +169,8 @@ async def test_who_does_not_ask_lets_the_bodies_go_of_what_others_dropped(
     monkeypatch.setattr(random, "random", lambda: 0.0)
     assert "XTRIM" in await asking.keep_house(monkeypatch)
     assert await length(asking) == 1
-    for key in await farm.keys():
-        if ":body:" in key:
-            await farm.client.expire(key, 86_400)
+    for key in await bodies(farm):
+        await farm.client.expire(key, 86_400)
 
     monkeypatch.setattr(random, "random", lambda: 0.99)
     assert await other.keep_house(monkeypatch) == ["XINFO STREAM"]
@@ -201,10 +183,7 @@ async def test_what_arrives_meanwhile_keeps_its_body(
 ) -> None:
     """The stream was empty when Redis answered, and is not any more."""
     first, second = await Process.start(farm), await Process.start(farm)
-    channel = await told(farm, b"paper")
-    await first.hear(b"paper")
-    await second.hear(b"paper")
-    await is_known(first)
+    channel = await told(farm, b"paper", first, second)
     monkeypatch.setattr(random, "random", lambda: 0.0)
     await first.keep_house(monkeypatch)
 
